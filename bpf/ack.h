@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A segment with ACK, without SYN and RST, to a service. The cookie speaks first: a filter that says
+ * "known" wrongly must not keep a final ACK from being promoted.
+ */
+#ifndef XDPH_ACK_H
+#define XDPH_ACK_H
+
+#include "count.h"
+#include "known.h"
+#include "lookup.h"
+#include "service.h"
+#include "validate.h"
+
+enum {
+	FOLLOWING_MS = 1000,	   /* a first flight arrives within this */
+	FOLLOWING_BYTES = 1 << 16, /* and is not longer than the window that we announced */
+	EARLY_SEGMENTS = 9, /* lost in front of an orphan: the rest of an initial window (RFC 6928) */
+};
+
+static __always_inline struct validated *validated_way(struct cpu *cpu, __u64 hash)
+{
+	return &cpu->validated[hash >> 32 & (VALIDATED_WAYS - 1)];
+}
+
+/* Puts the metadata in front of the frame, which goes on to the stack, and first to tc_promote. */
+static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handshake_metadata *metadata,
+					 struct settings *set)
+{
+	void *data, *meta;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*metadata))) {
+		/* A driver without XDP metadata: from now on tc looks at cookies itself. */
+		__sync_fetch_and_or(&set->flags, SETTING_TC_VALIDATES);
+		return XDP_PASS;
+	}
+	data = (void *)(long)ctx->data;
+	meta = (void *)(long)ctx->data_meta;
+	if (meta + sizeof(*metadata) <= data)
+		__builtin_memcpy(meta, metadata, sizeof(*metadata));
+	return XDP_PASS;
+}
+
+/*
+ * An orphan with data may be the second or a later segment of a first flight whose bare ACK and first
+ * segments were lost or overtaken. A stack that had kept SYN-RECEIVED would keep the segment; our listener
+ * would reset the client. Does the cookie fit an ISN one to nine segments back?
+ */
+static __always_inline bool ack_early(struct claim *claim, __u32 seq, __u32 payload, __u32 mss)
+{
+	__u32 sizes[2] = { payload, mss };
+
+	for (int s = 0; s < 2; s++) {
+		if (!sizes[s] || (s && sizes[0] == sizes[1]))
+			continue;
+		for (int k = 1; k <= EARLY_SEGMENTS; k++) {
+			claim->client_isn = seq - 1 - k * sizes[s];
+			if (claim_judge(claim) == VERDICT_RIGHT)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Names what is wrong with an orphan's cookie: for whoever reads the counters. */
+static __always_inline void ack_count_rejected(struct claim *claim, int verdict, __u32 now_epoch)
+{
+	if (verdict == VERDICT_NO_KEY) {
+		COUNT(ack_rejected_no_key);
+		return;
+	}
+	if (verdict == VERDICT_ECHO) {
+		COUNT(ack_rejected_echo);
+		return;
+	}
+	/* The same parity, two epochs ago: its key can still be derived, the cookie is no longer good. */
+	claim->epoch -= 2;
+	verdict = claim_judge(claim);
+	if (verdict == VERDICT_RIGHT || verdict == VERDICT_ECHO) {
+		COUNT(ack_rejected_expired);
+		return;
+	}
+	if (!claim->timestamps) {
+		claim->timestamps = 1;
+		claim->epoch = cookie_epoch(claim->server_isn, now_epoch, 1);
+		verdict = claim_judge(claim);
+		if (verdict == VERDICT_RIGHT || verdict == VERDICT_ECHO) {
+			COUNT(ack_rejected_timestamps);
+			return;
+		}
+	}
+	COUNT(ack_rejected_cookie);
+}
+
+static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
+				      struct cpu *cpu)
+{
+	struct handshake_metadata metadata = {};
+	struct validated *way;
+	struct service *service;
+	struct claim *claim = &cpu->claim;
+	struct tuple tuple;
+	__u32 payload, state, seq;
+	__u64 hash;
+	int verdict;
+
+	tcp_tuple(packet, &tuple);
+	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
+	if (!service || packet->fragment || !tcp_header_fits(packet))
+		return XDP_PASS;
+	seq = host32(packet->tcp->seq);
+	payload = packet->tcp_length - packet_tcp_header(packet);
+	hash = tuple_hash(&tuple, set->hash_seed);
+	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
+		return XDP_PASS;
+
+	verdict = claim_judge(claim);
+	way = validated_way(cpu, hash);
+	if (verdict == VERDICT_RIGHT) {
+		claim_metadata(claim, &metadata);
+		way->hash = hash;
+		way->at_ms = claim->now_ms;
+		way->metadata = metadata;
+		COUNT(ack_validated);
+		return ack_hand_over(ctx, &metadata, set);
+	}
+
+	if (known(set, hash)) {
+		COUNT(ack_known);
+		return XDP_PASS;
+	}
+	if (way->hash == hash && claim->now_ms - way->at_ms < FOLLOWING_MS &&
+	    claim->server_isn == way->metadata.server_isn &&
+	    seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES) {
+		metadata = way->metadata;
+		COUNT(ack_following);
+		return ack_hand_over(ctx, &metadata, set);
+	}
+
+	state = lookup_state(ctx, &tuple, packet->is_ipv4);
+	if (!state) {
+		COUNT(ack_no_listener);
+		return XDP_PASS;
+	}
+	if (state != KERNEL_TCP_LISTEN) {
+		known_mark(set, hash);
+		COUNT(ack_connected);
+		return XDP_PASS;
+	}
+	if (payload && verdict == VERDICT_WRONG &&
+	    ack_early(claim, seq, payload, service->synack.mss - (claim->timestamps ? 12 : 0))) {
+		COUNT(ack_dropped_early);
+		return XDP_DROP;
+	}
+	claim->client_isn = seq - 1;
+	ack_count_rejected(claim, verdict, clock_epoch(cpu, set, claim->now_ms));
+	return XDP_PASS;
+}
+
+#endif

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A SYN: passed, dropped, or answered with the SYN-ACK that the stack would have sent. */
+#ifndef XDPH_ANSWER_H
+#define XDPH_ANSWER_H
+
+#include "clock.h"
+#include "cookie.h"
+#include "count.h"
+#include "known.h"
+#include "lookup.h"
+#include "service.h"
+#include "tcp.h"
+#include "validate.h"
+
+/* What has been found out about a SYN while deciding on it. */
+struct syn {
+	struct tuple tuple;
+	__u64 hash; /* of the tuple */
+	__u64 now_ms;
+	const struct settings *set;
+	struct cpu *cpu;
+	struct service *service;
+	struct tcp_options options;
+	__u8 offered; /* enum handshake_option */
+	__u8 tos;
+};
+
+/* Whoever passes a SYN marks its tuple: the stack will hold it. */
+#define PASS_SYN(syn, reason)                                                                              \
+	do {                                                                                               \
+		known_mark((syn)->set, (syn)->hash);                                                       \
+		COUNT(syn_passed_##reason);                                                                \
+		return XDP_PASS;                                                                           \
+	} while (0)
+
+#define DROP_SYN(reason)                                                                                   \
+	do {                                                                                               \
+		COUNT(syn_dropped_##reason);                                                               \
+		return XDP_DROP;                                                                           \
+	} while (0)
+
+/* Passes within the budget, drops above it: for SYNs that cannot be answered whatever may come. */
+#define PASS_OR_DROP_SYN(syn, reason, held)                                                                \
+	do {                                                                                               \
+		if (pass_budget((syn)->cpu, (syn)->set, (syn)->now_ms, held))                              \
+			PASS_SYN(syn, reason);                                                             \
+		DROP_SYN(over_budget);                                                                     \
+	} while (0)
+
+/* Which options the SYN offers. ECN by RFC 3168 section 6.1.1: ECE and CWR, and not ECT itself. */
+static __always_inline __u8 syn_offers(const struct packet *packet, const struct tcp_options *options,
+				       __u8 tos)
+{
+	const __u8 ecn = TCP_ECE | TCP_CWR;
+	__u8 offered = 0;
+
+	if (options->has_wscale)
+		offered |= OPTION_WSCALE;
+	if (options->has_sack)
+		offered |= OPTION_SACK;
+	if (options->has_timestamps)
+		offered |= OPTION_TIMESTAMPS;
+	if ((tcp_control(packet->tcp) & ecn) == ecn && !(tos & 3))
+		offered |= OPTION_ECN;
+	return offered;
+}
+
+/* Notes the SYN as a canary if one is allowed just now. */
+static __always_inline bool syn_note(struct syn *syn, const struct packet *packet)
+{
+	return canary_note(syn->service, syn->set, syn->now_ms, packet->eth->h_source,
+			   host32(packet->tcp->seq), packet->tcp->source, syn->offered);
+}
+
+/* What the connection will have: of what is offered, what the service grants and the cookie can carry. */
+struct choice {
+	struct cookie_options options;
+	__s32 bits; /* for the cookie */
+	__u16 mss;  /* in: the client's, 0 if it named none; */
+	__u16 user_mss;
+	__u8 wscale;
+	__u8 granted; /* enum handshake_option */
+	__u8 is_ipv4;
+	__u8 spare;
+};
+
+enum choose {
+	CHOOSE_DONE,
+	CHOOSE_MSS,	  /* below the least that a request socket may have */
+	CHOOSE_UNCARRIED, /* the cookie cannot say it; bits are those of the options without what it cannot
+			   */
+};
+
+/* A global function: the verifier looks at its many combinations once (validate.h). */
+__noinline int syn_choose(struct choice *choice)
+{
+	struct cookie_options *options;
+	__u32 mss;
+	int index;
+
+	if (!choice)
+		return CHOOSE_MSS;
+	options = &choice->options;
+	mss = choice->mss;
+	if (!mss)
+		mss = choice->is_ipv4 ? TCP_MSS_DEFAULT_IPV4 : TCP_MSS_DEFAULT_IPV6;
+	if (choice->user_mss && choice->user_mss < mss)
+		mss = choice->user_mss;
+	index = cookie_mss_index(choice->is_ipv4, mss);
+	if (index < 0)
+		return CHOOSE_MSS;
+	options->mss_index = index;
+	options->wscale = choice->wscale;
+	options->has_wscale = !!(choice->granted & OPTION_WSCALE);
+	options->has_sack = !!(choice->granted & OPTION_SACK);
+	options->has_ecn = !!(choice->granted & OPTION_ECN);
+	options->has_timestamps = !!(choice->granted & OPTION_TIMESTAMPS);
+	choice->bits = cookie_encode(options);
+	if (choice->bits >= 0)
+		return CHOOSE_DONE;
+	/* As the kernel's own cookies would: without timestamps, the MSS alone. */
+	options->has_wscale = options->has_sack = options->has_ecn = 0;
+	choice->bits = cookie_encode(options);
+	return CHOOSE_UNCARRIED;
+}
+
+struct answer {
+	struct tcp_synack_options options;
+	__u32 isn;
+	__u16 window;
+	__u8 ecn;
+};
+
+/* Writes the SYN-ACK over the SYN and sends it back. */
+static __always_inline int syn_transmit(struct xdp_md *ctx, struct packet *packet, const struct syn *syn,
+					const struct answer *answer)
+{
+	const struct service_synack *synack = &syn->service->synack;
+	const __u32 client_isn = host32(packet->tcp->seq);
+	const __u32 ip_offset = packet->ip_offset;
+	const bool is_ipv4 = packet->is_ipv4;
+	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__be32 options[5] = {};
+	__u32 words = tcp_synack_options_write(&answer->options, options);
+	__u32 tcp_length = sizeof(struct tcphdr) + words * 4;
+	int growth = (int)(ip_offset + ip_header + tcp_length) - (int)bpf_xdp_get_buff_len(ctx);
+	__be16 remote_port = packet->tcp->source, local_port = packet->tcp->dest;
+	__u8 tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
+	void *data, *end, *ip;
+	struct tcphdr *tcp;
+	__be32 *word;
+	__u64 sum;
+
+	if (growth && bpf_xdp_adjust_tail(ctx, growth))
+		return -1;
+
+	/* The frame may have moved. The offsets are ours and small: 14, 18 or 22, and 20 or 40. */
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (ip_offset > sizeof(struct ethhdr) + VLAN_TAGS * sizeof(struct vlan_tag))
+		return -1;
+	ip = data + ip_offset;
+	tcp = ip + ip_header;
+	word = (void *)(tcp + 1);
+	if ((void *)(tcp + 1) > end)
+		return -1;
+
+	eth_turn(data);
+	if (is_ipv4) {
+		ipv4_turn(ip, synack, tos, tcp_length);
+		sum = csum_pseudo_ipv4(((struct iphdr *)ip)->saddr, ((struct iphdr *)ip)->daddr,
+				       IPPROTO_TCP, tcp_length);
+	} else {
+		struct ipv6hdr *ipv6 = ip;
+
+		ipv6_turn(ipv6, synack, tos, tcp_length);
+		sum = csum_pseudo_ipv6((const __be32 *)&ipv6->saddr, (const __be32 *)&ipv6->daddr,
+				       IPPROTO_TCP, tcp_length);
+	}
+
+	tcp->source = local_port;
+	tcp->dest = remote_port;
+	tcp->seq = be32_from(answer->isn);
+	tcp->ack_seq = be32_from(client_isn + 1);
+	((__u8 *)tcp)[12] = (__u8)(tcp_length / 4 << 4);
+	((__u8 *)tcp)[13] = TCP_SYN | TCP_ACK | (answer->ecn ? TCP_ECE : 0);
+	tcp->window = be16_from(answer->window);
+	tcp->check = 0;
+	tcp->urg_ptr = 0;
+#pragma unroll
+	for (int i = 0; i < 5; i++)
+		sum += raw32(((const __be32 *)tcp)[i]);
+	for (__u32 i = 0; i < 5; i++) {
+		if (i >= words || (void *)(word + i + 1) > end)
+			break;
+		word[i] = options[i];
+		sum += raw32(options[i]);
+	}
+	tcp->check = csum_field(sum);
+	return 0;
+}
+
+/* Everything allows it: makes the cookie and the SYN-ACK that carries it. */
+static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet, struct syn *syn,
+				      const struct choice *choice)
+{
+	const struct service_synack *synack = &syn->service->synack;
+	const struct cookie_options *options = &choice->options;
+	struct claim *claim = &syn->cpu->claim;
+	struct answer answer = {};
+
+	claim->tuple = syn->tuple;
+	claim->client_isn = host32(packet->tcp->seq);
+	claim->epoch = clock_epoch(syn->cpu, syn->set, syn->now_ms);
+	claim->service_wscale = synack->rcv_wscale;
+	claim->is_ipv4 = packet->is_ipv4;
+	claim->timestamps = options->has_timestamps;
+	claim->server_isn = cookie_clear(choice->bits, claim->epoch, options->has_timestamps);
+	if (claim_make(claim))
+		PASS_OR_DROP_SYN(syn, no_key, false);
+	answer.isn = claim->server_isn;
+	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
+	answer.ecn = options->has_ecn;
+	answer.options.mss = synack->mss;
+	answer.options.has_wscale = options->has_wscale;
+	answer.options.wscale = synack->rcv_wscale;
+	answer.options.has_sack = options->has_sack;
+	answer.options.has_timestamps = options->has_timestamps;
+	answer.options.tsval = (__u32)syn->now_ms + cookie_timestamp_offset(claim->hash);
+	answer.options.tsecr = syn->options.tsval;
+	if (syn_transmit(ctx, packet, syn, &answer)) {
+		/* Only a frame that would not grow gets here, and it is as it came. */
+		PASS_OR_DROP_SYN(syn, no_room, false);
+	}
+	service_answered(syn->service);
+	COUNT(syn_answered);
+	return XDP_TX;
+}
+
+/* Decides on a SYN to a protected port, in the order of the design: what costs least comes first. */
+static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet, const struct settings *set,
+				      struct cpu *cpu)
+{
+	struct syn syn = { .set = set, .cpu = cpu };
+	struct choice choice = {};
+	struct tcp_sock *listener;
+	__u8 unlearned;
+	int chosen;
+
+	COUNT(syn_received);
+	tcp_tuple(packet, &syn.tuple);
+	syn.hash = tuple_hash(&syn.tuple, set->hash_seed);
+	syn.now_ms = clock_ms();
+	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
+	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
+	if (!syn.service)
+		PASS_SYN(&syn, not_learned);
+	if (!eth_mac_equal(packet->eth->h_dest, syn.service->device_mac))
+		PASS_SYN(&syn, other_mac);
+
+	if (packet->fragment)
+		PASS_OR_DROP_SYN(&syn, fragment, false);
+	if (packet->ip_options)
+		PASS_OR_DROP_SYN(&syn, ip_options, false);
+	if (packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)
+			    : ipv6_source_martian(&syn.tuple.remote, &syn.tuple.local))
+		PASS_OR_DROP_SYN(&syn, source, false);
+	if (!tcp_header_fits(packet))
+		PASS_OR_DROP_SYN(&syn, malformed, false);
+	if (packet_tcp_header(packet) != packet->tcp_length ||
+	    !tcp_header_read(ctx, true, packet, &cpu->header))
+		PASS_OR_DROP_SYN(&syn, payload, false);
+	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
+	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))
+		PASS_OR_DROP_SYN(&syn, checksum, false);
+	if (tcp_reserved(packet->tcp))
+		PASS_OR_DROP_SYN(&syn, control_bits, false);
+	syn.options = cpu->header.walk.found;
+	if (syn.options.has_signature)
+		PASS_OR_DROP_SYN(&syn, signature, false);
+	syn.offered = syn_offers(packet, &syn.options, syn.tos);
+
+	if (syn.service->synack.listener_kind)
+		PASS_OR_DROP_SYN(&syn, listener_kind, false);
+	listener = service_listener(syn.service, set, &syn.tuple, packet->is_ipv4);
+	if (!listener) {
+		/* Its port is closed, or another socket has it now: the answer of the stack will tell. */
+		syn_note(&syn, packet);
+		PASS_OR_DROP_SYN(&syn, listener_gone, false);
+	}
+	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
+		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
+		if (pass_budget(cpu, set, syn.now_ms, false)) {
+			syn_note(&syn, packet);
+			PASS_SYN(&syn, not_admitted);
+		}
+		if (syn.service->admission != SERVICE_ADMITTED)
+			DROP_SYN(over_budget);
+	}
+	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))
+		PASS_SYN(&syn, canary);
+
+	if (listener_queue_full(listener))
+		DROP_SYN(queue_full);
+
+	unlearned = syn.offered & ~(syn.service->synack.granted | syn.service->synack.refused);
+	if (unlearned && pass_budget(cpu, set, syn.now_ms, false)) {
+		syn_note(&syn, packet);
+		PASS_SYN(&syn, option_unlearned);
+	}
+	choice.mss = syn.options.mss;
+	choice.user_mss = syn.service->synack.user_mss;
+	choice.wscale = syn.options.wscale;
+	choice.granted = syn.offered & syn.service->synack.granted;
+	choice.is_ipv4 = packet->is_ipv4;
+	chosen = syn_choose(&choice);
+	if (chosen == CHOOSE_MSS)
+		PASS_OR_DROP_SYN(&syn, mss, false);
+	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, false))
+		PASS_SYN(&syn, option_uncarried);
+
+	if (known(set, syn.hash)) {
+		__u32 state = lookup_state(ctx, &syn.tuple, packet->is_ipv4);
+
+		if (state && state != KERNEL_TCP_LISTEN)
+			PASS_OR_DROP_SYN(&syn, held, true);
+	}
+
+	if (syn.service->policy == POLICY_SHADOW)
+		PASS_SYN(&syn, shadow);
+	return syn_answer(ctx, packet, &syn, &choice);
+}
+
+/* While draining: every SYN is the stack's. */
+static __always_inline int syn_pass(const struct packet *packet, const struct settings *set)
+{
+	struct tuple tuple;
+
+	COUNT(syn_received);
+	tcp_tuple(packet, &tuple);
+	known_mark(set, tuple_hash(&tuple, set->hash_seed));
+	COUNT(syn_passed_draining);
+	return XDP_PASS;
+}
+
+#endif

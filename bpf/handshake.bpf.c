@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The entries. xdp_handshake answers SYNs and validates ACKs, tc_promote makes connections of them,
+ * tc_learn watches what the stack answers, track_state and the iterators keep the books.
+ */
+#include "kernel.h"
+
+#include "abi.h"
+
+#include <bpf/bpf_tracing.h>
+
+#include "ack.h"
+#include "answer.h"
+#include "learn.h"
+#include "promote.h"
+#include "sockets.h"
+#include "track.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline int handshake(struct xdp_md *ctx, bool answering)
+{
+	struct packet packet = {};
+	struct settings *set;
+	struct cpu *cpu;
+	__u8 control;
+
+	if (!tcp_read(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end) ||
+	    !port_protected(packet.tcp->dest))
+		return XDP_PASS;
+	set = bpf_map_lookup_elem(&settings, &zero);
+	cpu = bpf_map_lookup_elem(&cpus, &zero);
+	if (!set || !cpu)
+		return XDP_PASS;
+	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+	if (control == TCP_SYN)
+		return answering ? syn_decide(ctx, &packet, set, cpu) : syn_pass(&packet, set);
+	if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
+		return ack_decide(ctx, &packet, set, cpu);
+	return XDP_PASS;
+}
+
+SEC("xdp.frags")
+int xdp_handshake(struct xdp_md *ctx)
+{
+	return handshake(ctx, true);
+}
+
+/* What `detach` puts in its place for one cookie life: SYNs are the stack's again, ACKs still promote. */
+SEC("xdp.frags")
+int xdp_drain(struct xdp_md *ctx)
+{
+	return handshake(ctx, false);
+}
+
+SEC("tc")
+int tc_promote(struct __sk_buff *skb)
+{
+	return promote(skb);
+}
+
+SEC("tc")
+int tc_learn(struct __sk_buff *skb)
+{
+	return learn(skb);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(track, struct sock *sk, int oldstate, int newstate)
+{
+	track_state(sk, oldstate, newstate);
+	return 0;
+}
+
+/* Marks every tuple that the stack holds on a protected port. Reading the pinned link runs it. */
+SEC("iter/tcp")
+int known_refill(struct bpf_iter__tcp *ctx)
+{
+	sockets_mark(ctx);
+	return 0;
+}
+
+/* One struct socket_record a socket. */
+SEC("iter/tcp")
+int sockets(struct bpf_iter__tcp *ctx)
+{
+	sockets_print(ctx);
+	return 0;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The few types of the running kernel that we read, with the few fields that we read of them. Offsets are
+ * relocated when the programs are loaded (CO-RE), so neither order nor completeness matters.
+ */
+#ifndef XDPH_KERNEL_H
+#define XDPH_KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/in6.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+struct netns_ipv4 {
+	__u8 sysctl_tcp_reflect_tos;
+	__u8 sysctl_tcp_syncookies;
+};
+
+struct net {
+	__u64 net_cookie;
+	struct netns_ipv4 ipv4;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned char skc_ipv6only : 1;
+	int skc_bound_dev_if;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
+};
+
+struct inode {
+	unsigned long i_ino;
+};
+
+struct socket;
+
+struct sock_reuseport;
+
+struct sock {
+	struct sock_common __sk_common;
+	struct socket *sk_socket;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
+	int sk_rcvbuf;
+	struct sock_reuseport *sk_reuseport_cb;
+};
+
+struct socket_alloc;
+
+struct inet_sock {
+	struct sock sk;
+};
+
+struct request_sock_queue {
+	__u8 rskq_defer_accept;
+	atomic_t qlen;
+};
+
+struct tcp_congestion_ops {
+	__u32 flags;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	struct request_sock_queue icsk_accept_queue;
+	const struct tcp_congestion_ops *icsk_ca_ops;
+};
+
+struct tcp_options_received {
+	__u16 user_mss;
+};
+
+struct tcp_md5sig_info;
+struct tcp_ao_info;
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 segs_out;
+	__u32 window_clamp;
+	__u8 scaling_ratio;
+	__u8 save_syn : 2;
+	bool is_mptcp;
+	struct tcp_options_received rx_opt;
+	struct tcp_md5sig_info *md5sig_info;
+	struct tcp_ao_info *ao_info;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 session_id;
+	__u64 seq_num;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+	unsigned int uid;
+};
+
+/* include/net/tcp.h; what the cookie knows of a connection, for the request socket. Zero what is unused. */
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval;
+	__u32 rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale;
+	__u8 snd_wscale;
+	__u8 ecn_ok;
+	__u8 wscale_ok;
+	__u8 sack_ok;
+	__u8 tstamp_ok;
+	__u8 usec_ts_ok;
+	__u8 reserved[3];
+};
+
+#pragma clang attribute pop
+
+enum kernel_constants {
+	KERNEL_TCP_ESTABLISHED = 1,
+	KERNEL_TCP_FIN_WAIT1 = 4,
+	KERNEL_TCP_FIN_WAIT2 = 5,
+	KERNEL_TCP_TIME_WAIT = 6,
+	KERNEL_TCP_CLOSE = 7,
+	KERNEL_TCP_LISTEN = 10,
+	KERNEL_TCP_CLOSING = 11,
+	KERNEL_TCP_NEW_SYN_RECV = 12,
+	KERNEL_AF_INET = 2,
+	KERNEL_AF_INET6 = 10,
+	KERNEL_TCP_CONG_NEEDS_ECN = 2,
+};
+
+/*
+ * Hands a request socket to the segment in @skb: its connection is then established as if the SYN had been
+ * the stack's (net/core/filter.c). Kernel 6.9 and later; the loader looks for it before it loads anything.
+ */
+extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
+				   int attrs__sz) __ksym;
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The filter of the tuples that the stack holds (abi.h: struct known_word). It may say yes wrongly, which
+ * costs an exact lookup; it must never say no wrongly, which would cost a client its connection. So
+ * whoever passes a SYN for a protected port marks it, and whoever sees a socket does.
+ */
+#ifndef XDPH_KNOWN_H
+#define XDPH_KNOWN_H
+
+#include "maps.h"
+
+static __always_inline __u64 known_bits(__u64 hash)
+{
+	return 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
+}
+
+static __always_inline int known(const struct settings *set, __u64 hash)
+{
+	__u32 index = hash & set->known_mask;
+	struct known_word *word = bpf_map_lookup_elem(&known_tuples, &index);
+	__u64 bits = known_bits(hash);
+
+	/* An absent word cannot be; were it so, the exact lookup decides. */
+	return !word || (word->generation[set->known_generation & 1] & bits) == bits;
+}
+
+static __always_inline void known_mark(const struct settings *set, __u64 hash)
+{
+	__u32 index = hash & set->known_mask;
+	struct known_word *word = bpf_map_lookup_elem(&known_tuples, &index);
+	__u64 bits = known_bits(hash);
+
+	if (!word)
+		return;
+	/* Look before writing: a marked word stays a shared cache line. */
+	if ((word->generation[0] & bits) != bits)
+		__sync_fetch_and_or(&word->generation[0], bits);
+	if ((word->generation[1] & bits) != bits)
+		__sync_fetch_and_or(&word->generation[1], bits);
+}
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What leaves a protected port. A SYN-ACK that the stack itself has made shows what it answers, and how:
+ * that is where services come from. A new connection's first segments show that its cookie is used up.
+ */
+#ifndef XDPH_LEARN_H
+#define XDPH_LEARN_H
+
+#include "count.h"
+#include "known.h"
+#include "lookup.h"
+#include "service.h"
+#include "tcp.h"
+#include "used.h"
+
+enum {
+	LEARN_NEXT = -1,
+	/* By then a connection has sent its first segment for certain, also as one of GSO's. */
+	LEARN_FIRST_SEGMENTS = 64,
+};
+
+static __always_inline __u8 listener_kind(struct tcp_sock *listener)
+{
+	struct inet_connection_sock *connection = &listener->inet_conn;
+	__u8 kind = 0;
+
+	if (bpf_core_field_exists(listener->is_mptcp) && listener->is_mptcp)
+		kind |= LISTENER_MPTCP;
+	if (bpf_core_field_exists(listener->md5sig_info) && listener->md5sig_info)
+		kind |= LISTENER_SIGNATURE;
+	if (bpf_core_field_exists(listener->ao_info) && listener->ao_info)
+		kind |= LISTENER_SIGNATURE;
+	if (BPF_CORE_READ_BITFIELD(listener, save_syn))
+		kind |= LISTENER_SAVE_SYN;
+	if (connection->icsk_accept_queue.rskq_defer_accept)
+		kind |= LISTENER_DEFER_ACCEPT;
+	if (connection->icsk_ca_ops && connection->icsk_ca_ops->flags & KERNEL_TCP_CONG_NEEDS_ECN)
+		kind |= LISTENER_NEEDS_ECN;
+	return kind;
+}
+
+/*
+ * Whether a SYN-ACK of just now may be one of the kernel's own cookies, which leave out options for want
+ * of room: what it does not show says nothing then.
+ */
+static __always_inline bool listener_under_pressure(struct tcp_sock *listener)
+{
+	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
+	struct net *net = sk->__sk_common.skc_net.net;
+
+	return net->ipv4.sysctl_tcp_syncookies == 2 ||
+	       (__u32)listener->inet_conn.icsk_accept_queue.qlen.counter >= sk->sk_max_ack_backlog;
+}
+
+/*
+ * The windows that we may announce, by MSS. The request socket's will be rounded down to a multiple of
+ * its MSS (net/ipv4/tcp_output.c:tcp_select_initial_window()), and may never be smaller than announced.
+ */
+static __always_inline void synack_windows(struct service_synack *synack, bool is_ipv4,
+					   struct tcp_sock *listener)
+{
+	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
+	__u32 window = synack->window, space = sk->sk_rcvbuf;
+	/* The stack's unit: our MSS, less what timestamps take of each segment. */
+	__u32 unit = synack->mss - (synack->granted & OPTION_TIMESTAMPS ? 12 : 0);
+	bool by_segments;
+
+	if (bpf_core_field_exists(listener->scaling_ratio))
+		space = (__u64)space * listener->scaling_ratio >> 8;
+	/* A route's initrwnd counts segments: then smaller ones make a smaller window. */
+	by_segments = window < 65535 - 2 * unit && window + 2 * unit < space && window >= unit;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		__u32 mss = cookie_mss(is_ipv4, i), limit = window;
+
+		if (by_segments && mss < unit)
+			limit = window / unit * mss;
+		synack->window_of[i] = limit > mss ? limit - limit % mss : limit;
+	}
+}
+
+/* What this SYN-ACK shows. Fields that it does not show keep what an earlier one showed. */
+static __always_inline void synack_read(struct service_synack *synack, const struct packet *packet,
+					const struct tcp_options *options, struct tcp_sock *listener)
+{
+	struct net *net = listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
+
+	if (packet->is_ipv4) {
+		synack->ttl = packet->ipv4->ttl;
+		synack->tos = packet->ipv4->tos & ~3;
+		synack->dont_fragment = !!(packet->ipv4->frag_off & be16_from(IPV4_DONT_FRAGMENT));
+	} else {
+		synack->ttl = packet->ipv6->hop_limit;
+		synack->tos = ipv6_traffic_class(packet->ipv6) & ~3;
+		synack->dont_fragment = 1;
+	}
+	synack->mss = options->mss;
+	synack->window = host16(packet->tcp->window);
+	synack->user_mss = listener->rx_opt.user_mss;
+	synack->reflects_tos = net->ipv4.sysctl_tcp_reflect_tos;
+	if (options->has_wscale)
+		synack->rcv_wscale = options->wscale;
+}
+
+static __always_inline __u8 synack_grants(const struct packet *packet, const struct tcp_options *options)
+{
+	return (options->has_wscale ? OPTION_WSCALE : 0) | (options->has_sack ? OPTION_SACK : 0) |
+	       (options->has_timestamps ? OPTION_TIMESTAMPS : 0) |
+	       (tcp_control(packet->tcp) & TCP_ECE ? OPTION_ECN : 0);
+}
+
+/* A service that has not been seen before: waits for a canary. */
+static __always_inline struct service *service_add(const struct service_key *key,
+						   const struct settings *set, __u64 now_ms)
+{
+	struct interface *interface = bpf_map_lookup_elem(&interfaces, &key->ifindex);
+	struct service fresh = {
+		.admission = SERVICE_WAITING,
+		.policy = set->policy,
+		.learned_ms = now_ms,
+		.slot = bpf_get_prandom_u32() & (ANSWER_SLOTS - 1),
+	};
+
+	if (interface)
+		fresh.checksum_partial = interface->checksum_partial;
+	if (bpf_map_update_elem(&services, key, &fresh, BPF_NOEXIST) == -7 /* E2BIG */)
+		COUNT(service_full);
+	else
+		COUNT(service_learned);
+	return bpf_map_lookup_elem(&services, key);
+}
+
+/* The answer to our canary: confirms the service, or shows that its answers go another way. */
+static __always_inline void canary_answer(struct service *service, const struct packet *packet,
+					  __u64 now_ms)
+{
+	service->canary.waiting_since_ms = 0;
+	if (!eth_mac_equal(packet->eth->h_dest, service->canary.source_mac)) {
+		service->admission = SERVICE_OTHER_WAY;
+		COUNT(canary_other_way);
+		return;
+	}
+	if (service->admission != SERVICE_ADMITTED)
+		service->admitted_ms = now_ms;
+	service->confirmed_ms = now_ms;
+	service->admission = SERVICE_ADMITTED;
+	COUNT(canary_answered);
+}
+
+static __always_inline void learn_service(struct __sk_buff *skb, const struct packet *packet,
+					  const struct settings *set, struct cpu *cpu,
+					  const struct tuple *tuple, struct tcp_sock *listener)
+{
+	const struct tcp_options *options = &cpu->header.walk.found;
+	struct service_key key = {
+		.ifindex = skb->ifindex,
+		.vlan = skb->vlan_present
+				? vlan_number(skb->vlan_tci) << (packet->vlan ? 16 : 0) | packet->vlan
+				: packet->vlan,
+		.address = tuple->local,
+		.port = tuple->local_port,
+	};
+	struct service *service = bpf_map_lookup_elem(&services, &key);
+	const __u64 now_ms = clock_ms();
+	bool fresh = !service, canary;
+	__u8 granted, offered;
+
+	if (!tcp_header_fits(packet) || !tcp_header_read(skb, false, packet, &cpu->header) || !options->mss)
+		return;
+	granted = synack_grants(packet, options);
+	if (!service)
+		service = service_add(&key, set, now_ms);
+	if (!service)
+		return;
+	service->listener = listener;
+	service->synack.listener_kind = listener_kind(listener);
+	canary = service->canary.sent_ms && service->canary.remote_port == tuple->remote_port &&
+		 host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
+	if (!fresh && !canary)
+		return;
+	offered = canary ? service->canary.offered : 0;
+	service->synack.granted |= granted;
+	service->synack.refused &= ~granted;
+	if (!listener_under_pressure(listener)) {
+		service->synack.granted &= ~(offered & ~granted);
+		service->synack.refused |= offered & ~granted;
+	}
+	synack_read(&service->synack, packet, options, listener);
+	synack_windows(&service->synack, packet->is_ipv4, listener);
+	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
+	if (canary)
+		canary_answer(service, packet, now_ms);
+}
+
+/* A SYN-ACK leaves that was made here: by which listener? */
+static __always_inline void learn_synack(struct __sk_buff *skb, const struct packet *packet,
+					 const struct settings *set, struct cpu *cpu,
+					 const struct tuple *tuple)
+{
+	/* No connection has the remote port 0, so what is found is a listener. */
+	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
+	struct tcp_sock *listener;
+
+	if (!found)
+		return;
+	if (found->state == KERNEL_TCP_LISTEN) {
+		listener = bpf_skc_to_tcp_sock(found);
+		if (listener)
+			learn_service(skb, packet, set, cpu, tuple, listener);
+	}
+	bpf_sk_release(found);
+}
+
+static __always_inline int learn(struct __sk_buff *skb)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct packet packet = {};
+	struct tcp_sock *sender;
+	struct bpf_sock *sk;
+	struct tuple tuple;
+	__u8 control;
+
+	if (!set || !cpu || !tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
+	    !port_protected(packet.tcp->source))
+		return LEARN_NEXT;
+	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST);
+	if (control & TCP_SYN) {
+		if (skb->ingress_ifindex)
+			return LEARN_NEXT; /* forwarded: not ours to answer */
+		tcp_tuple_outgoing(&packet, &tuple);
+		if (control == (TCP_SYN | TCP_ACK))
+			learn_synack(skb, &packet, set, cpu, &tuple);
+		else if (control == TCP_SYN)
+			known_mark(set, tuple_hash(&tuple, set->hash_seed));
+		return LEARN_NEXT;
+	}
+
+	sk = skb->sk;
+	if (!sk)
+		return LEARN_NEXT;
+	sender = bpf_skc_to_tcp_sock(sk);
+	if (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS)
+		return LEARN_NEXT;
+	tcp_tuple_outgoing(&packet, &tuple);
+	used_made(tuple_hash(&tuple, set->hash_seed));
+	return LEARN_NEXT;
+}
+
+#endif

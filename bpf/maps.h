@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map. The pinned ones are described in abi.h; sizes marked 1 are set by the loader. */
+#ifndef XDPH_MAPS_H
+#define XDPH_MAPS_H
+
+#include "abi.h"
+#include "cookie.h"
+#include "kernel.h"
+#include "tcp_options.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct service_key);
+	__type(value, struct service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tuple);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE); /* a generation is emptied word by word, beside the other one */
+	__type(key, __u32);
+	__type(value, struct known_word);
+} known_tuples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct used_bucket);
+} used_cookies SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KEY_SLOTS);
+	__type(key, __u32);
+	__type(value, struct master_key);
+} keys SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PORT_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct interface);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* ---- private to the programs, made anew at each attach ---- */
+
+enum {
+	EPOCH_KEYS = 4, /* this epoch, the one before, and two that are named when a cookie is too old */
+	VALIDATED_WAYS = 64,
+	ANSWER_SLOTS = 4096,
+};
+
+struct epoch_key {
+	struct siphash_key key;
+	__u32 epoch;
+	__u32 set;
+};
+
+/* A cookie that this CPU has just found right: the segments behind it belong to the same handshake. */
+struct validated {
+	__u64 hash; /* of the tuple */
+	__u64 at_ms;
+	struct handshake_metadata metadata;
+};
+
+/* What a cookie is made and judged by, and the hash that came out (validate.h). */
+struct claim {
+	struct tuple tuple;
+	__u64 hash;
+	__u64 now_ms;
+	__u32 tsval;
+	__u32 tsecr;
+	__u32 client_isn;
+	__u32 server_isn;
+	__u32 epoch; /* the one that server_isn names */
+	__u32 life_ms;
+	__u8 service_wscale;
+	__u8 is_ipv4;
+	__u8 timestamps; /* the layout to judge by */
+	__u8 pad[5];
+};
+
+/* A TCP header with its options, copied out of the packet (tcp.h). */
+struct tcp_header_copy {
+	struct tcp_options_walk walk;
+	__u32 offset; /* in: of the header in the frame */
+	__u32 length; /* in: its bytes, options included */
+	__u32 sum;    /* out: folded sum of the header's words */
+	__u32 pad;
+};
+
+/* What a CPU keeps to itself, and room for what would be too large for the stack. */
+struct cpu {
+	__u64 epoch_start_ms; /* the epoch that was current when last looked, to spare a division */
+	__u64 budget_second;
+	__u32 epoch;
+	__u32 passed;
+	__u32 passed_held;
+	__u32 pad;
+	struct epoch_key epoch_keys[EPOCH_KEYS];
+	struct validated validated[VALIDATED_WAYS];
+	struct tcp_header_copy header;
+	struct claim claim;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu);
+} cpus SEC(".maps");
+
+/* SYNs answered since the last canary, a slot a service. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ANSWER_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} answers SEC(".maps");
+
+static const __u32 zero = 0;
+
+#endif

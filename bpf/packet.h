@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A frame taken apart: where its headers lie and what they say of it. Each layer fills in its part. */
+#ifndef XDPH_PACKET_H
+#define XDPH_PACKET_H
+
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+
+#include "maps.h"
+
+struct packet {
+	void *end;
+	struct ethhdr *eth;
+	union {
+		void *ip;
+		struct iphdr *ipv4;
+		struct ipv6hdr *ipv6;
+	};
+	struct tcphdr *tcp;
+	__u32 vlan;	  /* as in struct service_key */
+	__u32 ip_offset;  /* bytes in front of the IP header */
+	__u32 tcp_length; /* TCP header and data, by the IP header */
+	__be16 protocol;  /* of the IP header */
+	bool is_ipv4;
+	bool fragment; /* the first of several */
+	bool ip_options;
+};
+
+/* Bytes of the TCP header with its options. At least 20 after tcp_read(). */
+static __always_inline __u32 packet_tcp_header(const struct packet *packet)
+{
+	return packet->tcp->doff * 4;
+}
+
+#endif

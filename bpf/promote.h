@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a right cookie to a connection: the request socket that the stack would have had, given to the
+ * segment that completes the handshake.
+ *
+ * GRO and list receive run tc for a whole batch before the stack sees its first segment. Of a final ACK
+ * and a first data segment in one batch both have the right cookie and both meet the listener; two request
+ * sockets would make two children, of which one fails, and its data with it. So the second one is sent
+ * round the backlog once: by then the stack has dealt with the first, and either there is a connection, or
+ * the first was dropped and the second may promote.
+ */
+#ifndef XDPH_PROMOTE_H
+#define XDPH_PROMOTE_H
+
+#include "ack.h"
+#include "answer.h"
+#include "used.h"
+
+enum {
+	PROMOTE_NEXT = -1, /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
+	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
+};
+
+static __always_inline int promote_requeue(struct __sk_buff *skb)
+{
+	COUNT(promote_requeued);
+	skb->tc_index = ABI_TC_INDEX_REQUEUED;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+static __always_inline void promote_record(struct __sk_buff *skb, const struct tuple *tuple,
+					   const struct handshake_metadata *metadata, __u64 now_ms)
+{
+	struct connection connection = {
+		.promoted_ms = now_ms,
+		.client_isn = metadata->client_isn,
+		.server_isn = metadata->server_isn,
+		.state = CONNECTION_PROMOTED,
+		.cookie_age_ms = metadata->cookie_age_ms,
+		.ifindex = skb->ifindex,
+		.mss = metadata->mss,
+		.snd_wscale = metadata->snd_wscale,
+		.rcv_wscale = metadata->rcv_wscale,
+		.options = metadata->options,
+	};
+
+	if (bpf_map_update_elem(&connections, tuple, &connection, BPF_ANY))
+		COUNT(connections_full);
+}
+
+static __always_inline void promote_count_failure(int error)
+{
+	switch (-error) {
+	case 22: /* EINVAL */ COUNT(promote_failed_options); break;
+	case 101: /* ENETUNREACH */ COUNT(promote_failed_netns); break;
+	case 12: /* ENOMEM */ COUNT(promote_failed_memory); break;
+	default: COUNT(promote_failed_other);
+	}
+}
+
+/* Gives the segment its request socket. */
+static __always_inline int promote_assign(struct __sk_buff *skb, struct tcp_sock *listener,
+					  const struct handshake_metadata *metadata, __u64 now_ms)
+{
+	struct bpf_tcp_req_attrs attrs = {
+		.rcv_tsval = metadata->tsval,
+		/*
+		 * Not the echoed value: the stack takes ours to be the timestamp clock of this moment, and
+		 * computes its offset from it. With the echo, the path would seem to have no length.
+		 */
+		.rcv_tsecr = (__u32)now_ms + metadata->timestamp_offset,
+		.mss = metadata->mss,
+		.rcv_wscale = metadata->rcv_wscale,
+		.snd_wscale = metadata->snd_wscale,
+		.ecn_ok = !!(metadata->options & OPTION_ECN),
+		.wscale_ok = !!(metadata->options & OPTION_WSCALE),
+		.sack_ok = !!(metadata->options & OPTION_SACK),
+		.tstamp_ok = !!(metadata->options & OPTION_TIMESTAMPS),
+	};
+
+	return bpf_sk_assign_tcp_reqsk(skb, (struct sock *)listener, &attrs, sizeof(attrs));
+}
+
+/* Settles a segment that carries a right cookie, or follows one that did (@metadata), or came round. */
+static __always_inline int promote_settle(struct __sk_buff *skb, const struct packet *packet,
+					  const struct settings *set, const struct tuple *tuple,
+					  const struct handshake_metadata *metadata, bool requeued)
+{
+	const __u64 hash = tuple_hash(tuple, set->hash_seed), now_ms = clock_ms();
+	const __u64 isn_tag = used_isn_tag(metadata->client_isn, metadata->server_isn);
+	const bool first = host32(packet->tcp->seq) == metadata->client_isn + 1 &&
+			   host32(packet->tcp->ack_seq) == metadata->server_isn + 1;
+	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, tuple->remote_port);
+	struct tcp_sock *listener;
+	int used, error;
+	__u32 state;
+
+	if (!found) {
+		COUNT(promote_failed_no_listener);
+		return PROMOTE_NEXT;
+	}
+	state = found->state;
+	if (state != KERNEL_TCP_LISTEN) {
+		bpf_sk_release(found);
+		known_mark(set, hash);
+		if (state != KERNEL_TCP_NEW_SYN_RECV && state != KERNEL_TCP_TIME_WAIT)
+			used_made(hash);
+		COUNT(promote_connected);
+		return PROMOTE_NEXT;
+	}
+
+	used = used_look(hash, isn_tag, now_ms);
+	if (used == USED_CONNECTED) {
+		bpf_sk_release(found);
+		COUNT(promote_failed_used);
+		return PROMOTE_NEXT;
+	}
+	if (!requeued && (used == USED_TRIED || !first)) {
+		bpf_sk_release(found);
+		return promote_requeue(skb);
+	}
+	if (!first) {
+		/* The one before it made no connection. A listener would reset the client: say nothing. */
+		bpf_sk_release(found);
+		COUNT(promote_dropped_early);
+		return PROMOTE_DROP;
+	}
+
+	listener = bpf_skc_to_tcp_sock(found);
+	if (!listener) {
+		bpf_sk_release(found);
+		COUNT(promote_failed_no_listener);
+		return PROMOTE_NEXT;
+	}
+	if (listener->inet_conn.icsk_inet.sk.sk_ack_backlog >
+	    listener->inet_conn.icsk_inet.sk.sk_max_ack_backlog) {
+		bpf_sk_release(found);
+		COUNT(promote_dropped_queue_full);
+		return PROMOTE_DROP;
+	}
+	error = promote_assign(skb, listener, metadata, now_ms);
+	bpf_sk_release(found);
+	if (error) {
+		promote_count_failure(error);
+		return PROMOTE_NEXT;
+	}
+	if (used_try(hash, isn_tag, now_ms))
+		COUNT(used_evicted);
+	known_mark(set, hash);
+	promote_record(skb, tuple, metadata, now_ms);
+	COUNT(promoted);
+	return PROMOTE_NEXT;
+}
+
+/* Looks at the cookie once more, where metadata is missing. False: it is not right. */
+static __always_inline bool promote_validate(struct __sk_buff *skb, const struct packet *packet,
+					     const struct settings *set, struct cpu *cpu,
+					     const struct tuple *tuple, struct handshake_metadata *metadata)
+{
+	struct service *service = service_find(skb->ifindex, packet->vlan, tuple);
+	struct claim *claim = &cpu->claim;
+
+	if (!service || packet->fragment || !tcp_header_fits(packet))
+		return false;
+	if (!claim_of(skb, false, claim, packet, tuple, service, set, cpu) ||
+	    claim_judge(claim) != VERDICT_RIGHT)
+		return false;
+	claim_metadata(claim, metadata);
+	return true;
+}
+
+/* True if the frame carries metadata that is ours. */
+static __always_inline bool promote_metadata(struct __sk_buff *skb, struct handshake_metadata *metadata)
+{
+	void *data = (void *)(long)skb->data;
+	struct handshake_metadata *meta = (void *)(long)skb->data_meta;
+
+	if ((void *)(meta + 1) > data || meta->magic != ABI_METADATA_MAGIC)
+		return false;
+	if (meta->layout != ABI_LAYOUT) {
+		COUNT(promote_failed_metadata);
+		return false;
+	}
+	*metadata = *meta;
+	return true;
+}
+
+static __always_inline int promote(struct __sk_buff *skb)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct handshake_metadata metadata = {};
+	struct packet packet = {};
+	struct tuple tuple;
+	bool requeued, handed;
+
+	if (!set || !cpu)
+		return PROMOTE_NEXT;
+	requeued = skb->tc_index == ABI_TC_INDEX_REQUEUED;
+	handed = promote_metadata(skb, &metadata);
+	if (!handed && !requeued && !(set->flags & SETTING_TC_VALIDATES))
+		return PROMOTE_NEXT;
+	if (requeued)
+		skb->tc_index = 0;
+
+	if (!tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
+	    !tcp_header_fits(&packet)) {
+		/* Drivers may leave headers outside the linear part. */
+		bpf_skb_pull_data(skb, 0);
+		if (!tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end))
+			return PROMOTE_NEXT;
+	}
+	if (!port_protected(packet.tcp->dest) ||
+	    (tcp_control(packet.tcp) & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
+		return PROMOTE_NEXT;
+	tcp_tuple(&packet, &tuple);
+	if (!handed && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) && !requeued)
+		return PROMOTE_NEXT;
+	return promote_settle(skb, &packet, set, &tuple, &metadata, requeued);
+}
+
+#endif

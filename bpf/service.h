@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A service as the XDP program sees it: is it ours to answer, does its listener live, is a canary due. */
+#ifndef XDPH_SERVICE_H
+#define XDPH_SERVICE_H
+
+#include "packet.h"
+
+static __always_inline bool port_protected(__be16 port)
+{
+	__u32 number = host16(port), word = number / 64;
+	__u64 *bits = bpf_map_lookup_elem(&ports, &word);
+
+	return bits && *bits >> (number & 63) & 1;
+}
+
+static __always_inline struct service *service_find(__u32 ifindex, __u32 vlan, const struct tuple *tuple)
+{
+	struct service_key key = {
+		.ifindex = ifindex,
+		.vlan = vlan,
+		.address = tuple->local,
+		.port = tuple->local_port,
+	};
+
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+/*
+ * The listening socket, if what lies there still is it. The memory may have become another socket
+ * (SLAB_TYPESAFE_BY_RCU) or nothing: a read of it never faults, and is believed only where state, port,
+ * namespace and address fit.
+ */
+static __always_inline struct tcp_sock *service_listener(const struct service *service,
+							 const struct settings *set,
+							 const struct tuple *tuple, bool is_ipv4)
+{
+	struct tcp_sock *listener = service->listener;
+	struct sock_common *common;
+	struct net *net;
+
+	if (!listener)
+		return NULL;
+	common = &listener->inet_conn.icsk_inet.sk.__sk_common;
+	if (common->skc_state != KERNEL_TCP_LISTEN || common->skc_num != host16(tuple->local_port))
+		return NULL;
+	net = common->skc_net.net;
+	if (!net || net->net_cookie != set->netns_cookie)
+		return NULL;
+	if (common->skc_family == KERNEL_AF_INET)
+		return is_ipv4 && (!common->skc_rcv_saddr || common->skc_rcv_saddr == tuple->local.word[3])
+			       ? listener
+			       : NULL;
+	if (common->skc_family != KERNEL_AF_INET6)
+		return NULL;
+	/* A listener on :: takes either family, one on an address takes that address. */
+	struct in6_addr bound = common->skc_v6_rcv_saddr;
+
+	if (!(bound.s6_addr32[0] | bound.s6_addr32[1] | bound.s6_addr32[2] | bound.s6_addr32[3]))
+		return listener;
+	return address_equal((const struct address *)&bound, &tuple->local) ? listener : NULL;
+}
+
+/*
+ * Whether another connection would find no room in the accept queue (include/net/sock.h:
+ * sk_acceptq_is_full()). Of a SO_REUSEPORT group we know one socket of several: there the promoter asks,
+ * which knows the one that the segment is for.
+ */
+static __always_inline bool listener_queue_full(struct tcp_sock *listener)
+{
+	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
+
+	return sk->sk_ack_backlog > sk->sk_max_ack_backlog && !sk->sk_reuseport_cb;
+}
+
+/* ---- canaries ---- */
+
+static __always_inline bool canary_allowed(const struct service *service, const struct settings *set,
+					   __u64 now_ms)
+{
+	return now_ms - service->canary.sent_ms >= set->canary_gap_ms;
+}
+
+/* Whether the stack should be asked again whether it still answers. */
+static __always_inline bool canary_due(const struct service *service, const struct settings *set,
+				       __u64 now_ms)
+{
+	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
+	__u32 *answered;
+
+	if (set->flags & SETTING_CANARY_ONCE || !canary_allowed(service, set, now_ms))
+		return false;
+	if (now_ms - service->confirmed_ms >= set->canary_silence_ms)
+		return true;
+	answered = bpf_map_lookup_elem(&answers, &slot);
+	return answered && *answered >= set->canary_answers;
+}
+
+/* Whether canaries have remained without an answer for longer than we trust the last one. */
+static __always_inline bool canary_unanswered(const struct service *service, const struct settings *set,
+					      __u64 now_ms)
+{
+	__u64 since = service->canary.waiting_since_ms;
+
+	return since && now_ms - since > set->canary_patience_ms && now_ms > since &&
+	       !(set->flags & SETTING_CANARY_ONCE);
+}
+
+/* Notes a SYN that is being passed, so that the answer to it is known when it leaves (learn.h). */
+static __always_inline bool canary_note(struct service *service, const struct settings *set, __u64 now_ms,
+					const __u8 *source_mac, __u32 client_isn, __be16 remote_port,
+					__u8 offered)
+{
+	struct service_canary *canary = &service->canary;
+	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
+	__u64 last = canary->sent_ms;
+	__u32 *answered;
+
+	if (now_ms - last < set->canary_gap_ms)
+		return false;
+	/* One CPU alone writes the note; it is the only thing that a SYN writes to shared memory. */
+	if (__sync_val_compare_and_swap(&canary->sent_ms, last, now_ms) != last)
+		return false;
+	canary->client_isn = client_isn;
+	canary->remote_port = remote_port;
+	canary->offered = offered;
+	__builtin_memcpy(canary->source_mac, source_mac, ETH_ALEN);
+	if (!canary->waiting_since_ms)
+		canary->waiting_since_ms = now_ms;
+	answered = bpf_map_lookup_elem(&answers, &slot);
+	if (answered)
+		*answered = 0;
+	return true;
+}
+
+static __always_inline void service_answered(const struct service *service)
+{
+	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
+	__u32 *answered = bpf_map_lookup_elem(&answers, &slot);
+
+	if (answered)
+		++*answered;
+}
+
+/* ---- the budget for passing ---- */
+
+/*
+ * Passing a SYN costs what a native handshake costs. So no choice of options, addresses or tuples may
+ * bring more than a certain number a second (and CPU) through to the stack.
+ */
+static __always_inline bool pass_budget(struct cpu *cpu, const struct settings *set, __u64 now_ms,
+					bool held)
+{
+	__u64 second = now_ms >> 10;
+
+	if (cpu->budget_second != second) {
+		cpu->budget_second = second;
+		cpu->passed = 0;
+		cpu->passed_held = 0;
+	}
+	if (held)
+		return cpu->passed_held++ < set->held_budget;
+	return cpu->passed++ < set->pass_budget;
+}
+
+#endif

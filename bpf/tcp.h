@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The TCP header (RFC 9293 section 3.1): read from a segment, written for a SYN-ACK. */
+#ifndef XDPH_TCP_H
+#define XDPH_TCP_H
+
+#include "checksum.h"
+#include "eth.h"
+#include "ipv4.h"
+#include "ipv6.h"
+#include "tcp_options.h"
+
+/* The control bits, as they lie in the header's 14th byte, and AE (RFC 9768) in the 13th. */
+enum tcp_control_bits {
+	TCP_FIN = 0x01,
+	TCP_SYN = 0x02,
+	TCP_RST = 0x04,
+	TCP_PSH = 0x08,
+	TCP_ACK = 0x10,
+	TCP_URG = 0x20,
+	TCP_ECE = 0x40,
+	TCP_CWR = 0x80,
+};
+
+static __always_inline __u8 tcp_control(const struct tcphdr *tcp)
+{
+	return ((const __u8 *)tcp)[13];
+}
+
+/* The accurate-ECN bit and the three reserved ones in front of it. */
+static __always_inline __u8 tcp_reserved(const struct tcphdr *tcp)
+{
+	return ((const __u8 *)tcp)[12] & 0x0f;
+}
+
+/* Takes a frame apart as far as the TCP header's 20 bytes. False: this is no TCP segment. */
+static __always_inline bool tcp_read(struct packet *packet, void *data, void *end)
+{
+	struct tcphdr *tcp;
+
+	if (!eth_read(packet, data, end))
+		return false;
+	if (packet->protocol == be16_from(ETH_P_IP)) {
+		if (!ipv4_read(packet))
+			return false;
+	} else if (packet->protocol == be16_from(ETH_P_IPV6)) {
+		if (!ipv6_read(packet))
+			return false;
+	} else {
+		return false;
+	}
+	/* One register for the pointer that is checked and used: the compiler would compute it twice. */
+	tcp = packet->tcp;
+	barrier_var(tcp);
+	packet->tcp = tcp;
+	return (void *)(tcp + 1) <= packet->end;
+}
+
+/* The tuple of a segment that came in. */
+static __always_inline void tcp_tuple(const struct packet *packet, struct tuple *tuple)
+{
+	if (packet->is_ipv4)
+		ipv4_tuple(packet, tuple);
+	else
+		ipv6_tuple(packet, tuple);
+	tuple->remote_port = packet->tcp->source;
+	tuple->local_port = packet->tcp->dest;
+}
+
+/* The same connection's tuple, from a segment that goes out. */
+static __always_inline void tcp_tuple_outgoing(const struct packet *packet, struct tuple *tuple)
+{
+	struct tuple turned;
+
+	tcp_tuple(packet, &turned);
+	tuple->remote = turned.local;
+	tuple->local = turned.remote;
+	tuple->remote_port = turned.local_port;
+	tuple->local_port = turned.remote_port;
+}
+
+/* The header, its options included, fits the segment and lies in the frame as far as we can see it. */
+static __always_inline bool tcp_header_fits(const struct packet *packet)
+{
+	__u32 header = packet_tcp_header(packet);
+
+	return header >= sizeof(struct tcphdr) && header <= packet->tcp_length &&
+	       (void *)packet->tcp + header <= packet->end;
+}
+
+/*
+ * A TCP header with its options, copied out of the packet: how long it is and what it says then do not
+ * multiply the states that the verifier has to go through. The functions that do it are global: looked at
+ * once.
+ */
+struct tcp_walk_context {
+	struct tcp_options_walk *walk;
+};
+
+static long tcp_walk_step(__attribute__((unused)) __u64 index, struct tcp_walk_context *context)
+{
+	return tcp_options_step(context->walk);
+}
+
+/* Everything but getting at the bytes, which XDP and tc do each in its way. */
+static __always_inline void tcp_header_parse(struct tcp_header_copy *copy)
+{
+	struct tcp_walk_context context = { &copy->walk };
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 15; i++)
+		sum += copy->walk.word[i];
+	copy->sum = csum_fold_sum(sum);
+	copy->walk.length = copy->length;
+	copy->walk.at = sizeof(struct tcphdr);
+	bpf_loop(TCP_OPTIONS_MAX, tcp_walk_step, &context, 0);
+}
+
+/* The bytes to copy, within bounds that the verifier can see. */
+static __always_inline __u32 tcp_header_bounds(const struct tcp_header_copy *copy)
+{
+	__u32 length = copy->length;
+
+	if (length < sizeof(struct tcphdr))
+		return 0;
+	return length > 60 ? 60 : length;
+}
+
+__noinline int xdp_tcp_header(struct xdp_md *ctx, struct tcp_header_copy *copy)
+{
+	__u32 length;
+
+	if (!copy)
+		return -1;
+	length = tcp_header_bounds(copy);
+	__builtin_memset(&copy->walk, 0, sizeof(copy->walk));
+	if (!length || bpf_xdp_load_bytes(ctx, copy->offset, copy->walk.bytes, length))
+		return -1;
+	tcp_header_parse(copy);
+	return 0;
+}
+
+__noinline int skb_tcp_header(struct __sk_buff *skb, struct tcp_header_copy *copy)
+{
+	__u32 length;
+
+	if (!copy)
+		return -1;
+	length = tcp_header_bounds(copy);
+	__builtin_memset(&copy->walk, 0, sizeof(copy->walk));
+	if (!length || bpf_skb_load_bytes(skb, copy->offset, copy->walk.bytes, length))
+		return -1;
+	tcp_header_parse(copy);
+	return 0;
+}
+
+/* Reads header and options of a segment. tcp_header_fits() must hold. @ctx: of XDP if @xdp, else of tc. */
+static __always_inline bool tcp_header_read(void *ctx, bool xdp, const struct packet *packet,
+					    struct tcp_header_copy *copy)
+{
+	copy->offset = (__u32)((void *)packet->tcp - (void *)packet->eth);
+	copy->length = packet_tcp_header(packet);
+	return !(xdp ? xdp_tcp_header(ctx, copy) : skb_tcp_header(ctx, copy));
+}
+
+/*
+ * The timestamps of an ACK, the only option that matters there, and nearly always alone behind two NOPs
+ * (RFC 7323 appendix A).
+ */
+static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struct packet *packet,
+						struct tcp_header_copy *copy, struct tcp_options *options)
+{
+	const __be32 *word = (const void *)(packet->tcp + 1);
+	__u32 header = packet_tcp_header(packet);
+
+	__builtin_memset(options, 0, sizeof(*options));
+	if (header == sizeof(struct tcphdr))
+		return true;
+	if ((void *)(word + 3) <= packet->end && header >= sizeof(struct tcphdr) + 12 &&
+	    word[0] == be32_from(TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16 | TCP_OPTION_TIMESTAMPS << 8 |
+				 TCP_OPTION_TIMESTAMPS_LENGTH)) {
+		options->has_timestamps = 1;
+		options->tsval = host32(word[1]);
+		options->tsecr = host32(word[2]);
+		return true;
+	}
+	if (!tcp_header_read(ctx, xdp, packet, copy))
+		return false;
+	*options = copy->walk.found;
+	return true;
+}
+
+static __always_inline __u64 tcp_pseudo_sum(const struct packet *packet, __u32 length)
+{
+	if (packet->is_ipv4)
+		return csum_pseudo_ipv4(packet->ipv4->saddr, packet->ipv4->daddr, IPPROTO_TCP, length);
+	return csum_pseudo_ipv6((const __be32 *)&packet->ipv6->saddr, (const __be32 *)&packet->ipv6->daddr,
+				IPPROTO_TCP, length);
+}
+
+/*
+ * The checksum of a segment without data. On a virtual device, a local sender may have left it to be
+ * finished by hardware that never comes; the field then holds the pseudo header's sum.
+ */
+static __always_inline bool tcp_checksum_right(const struct packet *packet,
+					       const struct tcp_header_copy *copy, bool partial_allowed)
+{
+	__u64 pseudo = tcp_pseudo_sum(packet, packet->tcp_length);
+
+	if (csum_fold_sum(pseudo + copy->sum) == 0xffff)
+		return true;
+	return partial_allowed && packet->tcp->check == csum_fold_sum(pseudo);
+}
+
+#endif

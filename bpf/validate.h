@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Cookies: made for a SYN-ACK, and judged on an ACK, by the XDP program and where it must by tc. The work
+ * is in global functions, which the verifier looks at once, and not again for each of the places, some of
+ * them loops, that call them. Such functions take flat structures without pointers.
+ */
+#ifndef XDPH_VALIDATE_H
+#define XDPH_VALIDATE_H
+
+#include "abi.h"
+#include "clock.h"
+#include "cookie.h"
+#include "keys.h"
+#include "tcp.h"
+
+enum verdict {
+	VERDICT_RIGHT,
+	VERDICT_WRONG,
+	VERDICT_ECHO, /* right, but the timestamp echo names no moment of the cookie's life */
+	VERDICT_NO_KEY,
+};
+
+static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
+{
+	__u32 bits = cookie_option_bits(claim->server_isn, claim->timestamps);
+	__u32 clear_mask = (1u << cookie_clear_bits(claim->timestamps)) - 1;
+	struct cookie_options options;
+
+	cookie_decode(bits, claim->is_ipv4, claim->timestamps, &options);
+	return cookie_hash(key, &claim->tuple, claim->is_ipv4, claim->client_isn,
+			   claim->server_isn & clear_mask, claim->timestamps,
+			   options.has_wscale ? claim->service_wscale : COOKIE_WSCALE_ABSENT);
+}
+
+/* Milliseconds since the SYN-ACK left whose timestamp the client echoes. */
+static __always_inline __u32 claim_age(const struct claim *claim)
+{
+	return (__u32)claim->now_ms - (claim->tsecr - cookie_timestamp_offset(claim->hash));
+}
+
+/* Makes the cookie whose clear bits are in @claim->server_isn. Sets hash and server_isn, or returns -1. */
+__noinline int claim_make(struct claim *claim)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const struct siphash_key *key;
+
+	if (!claim || !cpu)
+		return -1;
+	key = epoch_key(cpu, claim->epoch);
+	if (!key)
+		return -1;
+	claim->hash = claim_hash(claim, key);
+	claim->server_isn = cookie_isn(claim->hash, claim->server_isn, claim->timestamps);
+	return 0;
+}
+
+/* Judges @claim and sets its hash. */
+__noinline int claim_judge(struct claim *claim)
+{
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const struct siphash_key *key;
+
+	if (!claim || !cpu)
+		return VERDICT_NO_KEY;
+	key = epoch_key(cpu, claim->epoch);
+	if (!key)
+		return VERDICT_NO_KEY;
+	claim->hash = claim_hash(claim, key);
+	if ((claim->server_isn ^ (__u32)(claim->hash >> 32)) >> cookie_clear_bits(claim->timestamps))
+		return VERDICT_WRONG;
+	if (claim->timestamps && claim_age(claim) > claim->life_ms)
+		return VERDICT_ECHO;
+	return VERDICT_RIGHT;
+}
+
+/*
+ * The claim that a segment makes: that its sequence numbers answer a SYN-ACK of ours. False if its header
+ * cannot be read. @ctx: of XDP if @xdp, else of tc.
+ */
+static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, const struct packet *packet,
+				     const struct tuple *tuple, const struct service *service,
+				     const struct settings *set, struct cpu *cpu)
+{
+	struct tcp_options options;
+
+	if (!tcp_timestamps_read(ctx, xdp, packet, &cpu->header, &options))
+		return false;
+	claim->tuple = *tuple;
+	claim->now_ms = clock_ms();
+	claim->tsval = options.tsval;
+	claim->tsecr = options.tsecr;
+	claim->client_isn = host32(packet->tcp->seq) - 1;
+	claim->server_isn = host32(packet->tcp->ack_seq) - 1;
+	claim->service_wscale = service->synack.rcv_wscale;
+	claim->is_ipv4 = packet->is_ipv4;
+	claim->timestamps = options.has_timestamps;
+	claim->life_ms = 2 * set->epoch_ms;
+	claim->epoch = cookie_epoch(claim->server_isn, clock_epoch(cpu, set, claim->now_ms),
+				    claim->timestamps);
+	return true;
+}
+
+/* What the promoter needs to know of a right cookie. */
+static __always_inline void claim_metadata(const struct claim *claim, struct handshake_metadata *metadata)
+{
+	struct cookie_options options;
+
+	cookie_decode(cookie_option_bits(claim->server_isn, claim->timestamps), claim->is_ipv4,
+		      claim->timestamps, &options);
+	metadata->magic = ABI_METADATA_MAGIC;
+	metadata->layout = ABI_LAYOUT;
+	metadata->client_isn = claim->client_isn;
+	metadata->server_isn = claim->server_isn;
+	metadata->timestamp_offset = 0;
+	metadata->tsval = 0;
+	metadata->cookie_age_ms = 0;
+	if (claim->timestamps) {
+		metadata->timestamp_offset = cookie_timestamp_offset(claim->hash);
+		metadata->tsval = claim->tsval;
+		metadata->cookie_age_ms = claim_age(claim);
+	}
+	metadata->mss = options.mss;
+	metadata->options = (options.has_wscale ? OPTION_WSCALE : 0) |
+			    (options.has_sack ? OPTION_SACK : 0) |
+			    (claim->timestamps ? OPTION_TIMESTAMPS : 0) |
+			    (options.has_ecn ? OPTION_ECN : 0);
+	metadata->snd_wscale = options.wscale;
+	metadata->rcv_wscale = options.has_wscale ? claim->service_wscale : 0;
+}
+
+#endif

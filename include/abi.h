@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract: everything that crosses between the BPF programs and user space, or between the XDP and
+ * the tc program. `bpftool map dump` shows it by these names. Times are milliseconds of CLOCK_MONOTONIC
+ * unless a name says otherwise; 0 means never. Fields of type __be16 and __be32 are in network order, all
+ * else in host order. Padding is explicit.
+ */
+#ifndef XDPH_ABI_H
+#define XDPH_ABI_H
+
+#include <linux/types.h>
+
+#include "siphash.h"
+#include "tuple.h"
+
+enum abi {
+	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
+	ABI_LAYOUT = 1,
+	/* In front of the metadata, so that another program's is never taken for ours. */
+	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
+	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
+	ABI_TC_INDEX_REQUEUED = 0x7868,
+};
+
+#ifdef __bpf__
+#define ABI_UNTRUSTED_KPTR __attribute__((btf_type_tag("kptr_untrusted")))
+#else
+#define ABI_UNTRUSTED_KPTR
+#endif
+
+struct tcp_sock;
+/* Through a typedef: clang 14 loses the tag on a pointer that leads to a struct at once. */
+typedef struct tcp_sock listening_sock;
+
+/* ---- services: what the stack has been seen to answer ---------------------------------------------- */
+
+struct service_key {
+	__u32 ifindex;
+	__u32 vlan; /* outer tag's id << 16 | inner tag's id + 1 each; 0: untagged */
+	struct address address;
+	__be16 port;
+	__u16 pad;
+};
+
+enum service_admission {
+	SERVICE_WAITING,   /* learned; the next SYN is passed as a canary */
+	SERVICE_ADMITTED,  /* the stack answers, by the way the SYN came: so do we */
+	SERVICE_OTHER_WAY, /* the stack's answer took another way: the stack's alone */
+};
+
+enum service_policy {
+	POLICY_ALWAYS, /* answer every SYN that can be answered */
+	POLICY_SHADOW, /* answer none, count what would have been answered */
+};
+
+/* What a SYN offers, what a SYN-ACK grants: options of RFC 7323, RFC 2018, RFC 3168. */
+enum handshake_option {
+	OPTION_WSCALE = 1 << 0,
+	OPTION_SACK = 1 << 1,
+	OPTION_TIMESTAMPS = 1 << 2,
+	OPTION_ECN = 1 << 3,
+};
+
+/* What makes a listener one that must see its SYNs itself. */
+enum listener_kind {
+	LISTENER_MPTCP = 1 << 0,
+	LISTENER_SIGNATURE = 1 << 1, /* TCP-MD5 or TCP-AO keys */
+	LISTENER_SAVE_SYN = 1 << 2,
+	LISTENER_DEFER_ACCEPT = 1 << 3,
+	LISTENER_NEEDS_ECN = 1 << 4, /* congestion control that asks for ECN by itself (DCTCP) */
+};
+
+/* The SYN-ACK of the stack, as it was seen leaving. */
+struct service_synack {
+	__u8 ttl; /* IPv4 TTL or IPv6 hop limit */
+	__u8 tos; /* IPv4 TOS or IPv6 traffic class, without the ECN bits */
+	__u8 dont_fragment;
+	__u8 rcv_wscale;    /* valid if OPTION_WSCALE is granted */
+	__u8 granted;	    /* enum handshake_option: seen granted */
+	__u8 refused;	    /* seen offered and not granted */
+	__u8 reflects_tos;  /* tcp_reflect_tos: the TOS is the SYN's */
+	__u8 listener_kind; /* enum listener_kind; not 0: never answered for */
+	__u16 mss;
+	__u16 user_mss; /* TCP_MAXSEG of the listener, 0: none */
+	__u16 window;
+	__u16 window_of[8]; /* by MSS index: the window we announce (KERNEL: never above the request
+			       socket's) */
+	__u16 pad;
+};
+
+/* A SYN that was passed to see what the stack does with it. */
+struct service_canary {
+	__u64 sent_ms;
+	__u64 waiting_since_ms; /* of the first canary that no answer followed; 0: none is awaited */
+	__u32 client_isn;
+	__be16 remote_port;
+	__u8 offered; /* enum handshake_option */
+	__u8 source_mac[6];
+	__u8 pad[3];
+};
+
+struct service {
+	/* The listening socket. Memory that may be reused at any time: believed only where state, port and
+	 * namespace fit (service.h). User space sees 0. */
+	listening_sock ABI_UNTRUSTED_KPTR *listener;
+	enum service_admission admission;
+	enum service_policy policy;
+	__u64 learned_ms;
+	__u64 admitted_ms;
+	__u64 confirmed_ms;
+	struct service_synack synack;
+	struct service_canary canary;
+	__u8 device_mac[6];
+	__u8 checksum_partial; /* a virtual device: frames of local senders have unfinished checksums */
+	__u8 pad;
+	__u32 slot; /* of the per-CPU count of answers */
+	__u32 pad2;
+};
+
+/* ---- connections: what each promoted connection's handshake settled --------------------------------- */
+
+enum connection_state {
+	CONNECTION_PROMOTED,	/* handed to the stack */
+	CONNECTION_ESTABLISHED, /* seen sending */
+	CONNECTION_CLOSED,	/* seen closing; TIME-WAIT may follow */
+};
+
+struct connection {
+	__u64 promoted_ms;
+	__u64 closed_ms;
+	__u32 client_isn; /* IRS of RFC 9293 section 3.3.1 */
+	__u32 server_isn; /* ISS */
+	enum connection_state state;
+	__u32 cookie_age_ms; /* known with timestamps only, else 0 */
+	__u32 ifindex;
+	__u16 mss;
+	__u8 snd_wscale; /* the client's; valid if OPTION_WSCALE is in options */
+	__u8 rcv_wscale; /* ours */
+	__u8 options;	 /* enum handshake_option */
+	__u8 pad[7];
+};
+
+/* ---- known tuples: the filter of what the stack holds ----------------------------------------------- */
+
+/*
+ * Both bits of a tuple lie in one word, and both generations of a word side by side: a look costs one
+ * cache line. Bits are set in both generations; the generation that is not asked is emptied and refilled
+ * from the stack's sockets, then asked.
+ */
+struct known_word {
+	__u64 generation[2];
+};
+
+/* ---- used cookies: a cookie promotes once ------------------------------------------------------------ */
+
+enum used {
+	USED_WAYS = 8,
+	/* One way: | tuple tag 24 | ISN tag 24 | moment of promotion, in units of 1024 ms, 15 | made 1 | */
+	USED_MADE = 1,
+	USED_TIME_SHIFT = 1,
+	USED_TIME_MASK = 0x7fff,
+	USED_ISN_SHIFT = 16,
+	USED_TUPLE_SHIFT = 40,
+	USED_TAG_MASK = 0xffffff,
+};
+
+struct used_bucket {
+	__u64 way[USED_WAYS];
+};
+
+/* ---- keys ---------------------------------------------------------------------------------------------
+ */
+
+enum keys {
+	KEY_SLOTS = 8,
+};
+
+/*
+ * A master key applies from an epoch on, until a key with a later from_epoch applies. from_epoch lies in
+ * the future when a slot is written, so that a half-written slot is never used.
+ */
+struct master_key {
+	struct siphash_key key;
+	__u32 from_epoch;
+	__u32 set;	 /* 0: this slot holds no key */
+	__u64 created_s; /* CLOCK_REALTIME, for `key show` */
+};
+
+/* ---- settings ---------------------------------------------------------------------------------------- */
+
+enum settings_flag {
+	SETTING_CANARY_ONCE = 1 << 0,  /* no canary after the first confirmation */
+	SETTING_TC_VALIDATES = 1 << 1, /* the driver has no XDP metadata: tc looks at cookies itself */
+};
+
+struct settings {
+	__u32 layout; /* ABI_LAYOUT */
+	__u32 flags;  /* enum settings_flag */
+	__u64 netns_cookie;
+	__u64 hash_seed;
+	__u32 epoch_ms;
+	__u32 known_mask;	    /* words of known_tuples less one */
+	__u32 known_generation;	    /* the one that is asked */
+	__u32 used_mask;	    /* buckets of used_cookies less one */
+	__u32 canary_gap_ms;	    /* between two canaries of a service, at the least */
+	__u32 canary_silence_ms;    /* a confirmation older than this calls for a canary */
+	__u32 canary_answers;	    /* so many answers on one CPU call for a canary */
+	__u32 canary_patience_ms;   /* an unanswered canary ends the admission after this */
+	__u32 pass_budget;	    /* SYNs passed a CPU and second, whatever the reason */
+	__u32 held_budget;	    /* the same for SYNs whose tuple the stack holds for certain */
+	enum service_policy policy; /* of services to be learned */
+	__u32 tick_ms;
+};
+
+enum ports {
+	PORT_WORDS = 65536 / 64, /* map `ports`: bit port % 64 of word port / 64, ports in host order */
+};
+
+/* What attach knows of a device and the datapath cannot see. */
+struct interface {
+	char name[16];
+	__u8 checksum_partial;
+	__u8 native; /* 1: native XDP, 0: generic */
+	__u8 draining;
+	__u8 pad[5];
+	__u64 attached_ms;
+};
+
+/* ---- metadata: from the XDP program to tc_promote, in front of the frame ----------------------------- */
+
+/*
+ * Depends on the handshake alone and never on the segment that carries it: GRO merges only segments of
+ * equal metadata, and a first flight must stay in order.
+ */
+struct handshake_metadata {
+	__u32 magic;
+	__u32 layout;
+	__u32 client_isn;
+	__u32 server_isn;
+	__u32 timestamp_offset;
+	__u32 tsval; /* of the client */
+	__u32 cookie_age_ms;
+	__u16 mss;
+	__u8 options; /* enum handshake_option: granted */
+	__u8 snd_wscale : 4;
+	__u8 rcv_wscale : 4;
+};
+
+/* ---- counters ---------------------------------------------------------------------------------------- */
+
+struct counters {
+#define COUNTER(name, sentence) __u64 name;
+#include "counters.def"
+#undef COUNTER
+};
+
+/* ---- sockets: what iter/tcp prints, one record a socket ---------------------------------------------- */
+
+struct socket_record {
+	struct tuple tuple;
+	__u32 state; /* TCP_ESTABLISHED … of <netinet/tcp.h>; 12: SYN-RECEIVED */
+	__u32 uid;
+	__u32 ifindex; /* bound device, 0: any */
+	__u32 backlog;
+	__u32 backlog_max;
+	__u32 rcvbuf;
+	__u32 window_clamp;
+	__u32 family;
+	__u8 listener_kind;
+	__u8 ipv6_only;
+	__u8 pad[2];
+	__u64 inode;
+	__u64 cookie;
+};
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * TCP options (RFC 9293 section 3.1, RFC 7323, RFC 2018): read from a SYN or an ACK, written into a
+ * SYN-ACK. Reading follows net/ipv4/tcp_input.c:tcp_parse_options(), writing follows
+ * net/ipv4/tcp_output.c:tcp_options_write(), since a client must not be able to tell us from the stack.
+ */
+#ifndef XDPH_TCP_OPTIONS_H
+#define XDPH_TCP_OPTIONS_H
+
+#include <linux/types.h>
+
+#include "byteorder.h"
+
+enum tcp_option_kind {
+	TCP_OPTION_END = 0,
+	TCP_OPTION_NOP = 1,
+	TCP_OPTION_MSS = 2,
+	TCP_OPTION_WINDOW_SCALE = 3,
+	TCP_OPTION_SACK_PERMITTED = 4,
+	TCP_OPTION_TIMESTAMPS = 8,
+	TCP_OPTION_MD5 = 19,
+	TCP_OPTION_AO = 29,
+	TCP_OPTION_MPTCP = 30,
+};
+
+enum tcp_option_length {
+	TCP_OPTION_MSS_LENGTH = 4,
+	TCP_OPTION_WINDOW_SCALE_LENGTH = 3,
+	TCP_OPTION_SACK_PERMITTED_LENGTH = 2,
+	TCP_OPTION_TIMESTAMPS_LENGTH = 10,
+	TCP_OPTIONS_MAX = 40, /* the data offset counts to 15 words, five of them are the header */
+};
+
+enum tcp_limits {
+	TCP_WINDOW_SCALE_MAX = 14,  /* RFC 7323 section 2.3; a larger one counts as 14 */
+	TCP_MSS_DEFAULT_IPV4 = 536, /* RFC 9293 section 3.7.1: no MSS option */
+	TCP_MSS_DEFAULT_IPV6 = 1220,
+};
+
+/* What one segment's options say. Everything is in host order. */
+struct tcp_options {
+	__u32 tsval;
+	__u32 tsecr;
+	__u16 mss;   /* 0: no MSS option, or one that says 0 */
+	__u8 wscale; /* at most 14 */
+	__u8 has_wscale : 1;
+	__u8 has_sack : 1;
+	__u8 has_timestamps : 1;
+	__u8 has_signature : 1; /* TCP-MD5 or TCP-AO: such a segment is the stack's */
+};
+
+/*
+ * A walk through the options of one segment: a copy of its TCP header, how long that is, where we stand (at
+ * byte 20 to begin with), and what has been found. In 64 bytes, a mask is proof enough for the verifier.
+ */
+struct tcp_options_walk {
+	union {
+		__u8 bytes[64];
+		__u32 word[16];
+	};
+	__u32 length;
+	__u32 at;
+	struct tcp_options found;
+};
+
+static __always_inline __u8 tcp_options_byte(const struct tcp_options_walk *walk, __u32 at)
+{
+	return walk->bytes[at & 63];
+}
+
+static __always_inline __u16 tcp_options_u16(const struct tcp_options_walk *walk, __u32 at)
+{
+	return (__u16)(tcp_options_byte(walk, at) << 8 | tcp_options_byte(walk, at + 1));
+}
+
+static __always_inline __u32 tcp_options_u32(const struct tcp_options_walk *walk, __u32 at)
+{
+	return (__u32)tcp_options_u16(walk, at) << 16 | tcp_options_u16(walk, at + 2);
+}
+
+/*
+ * Reads the option at walk->at and steps behind it. Returns 1 when the walk is over: at the end, at an End
+ * of Option List, or at an option whose length is impossible (the stack stops there as well, and keeps
+ * what it has read so far).
+ */
+static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
+{
+	__u32 at = walk->at;
+	struct tcp_options *found = &walk->found;
+	__u8 kind, length;
+
+	if (at >= walk->length)
+		return 1;
+	kind = tcp_options_byte(walk, at);
+	if (kind == TCP_OPTION_END)
+		return 1;
+	if (kind == TCP_OPTION_NOP) {
+		walk->at = at + 1;
+		return 0;
+	}
+	if (at + 1 >= walk->length)
+		return 1;
+	length = tcp_options_byte(walk, at + 1);
+	if (length < 2 || at + length > walk->length)
+		return 1;
+
+	if (kind == TCP_OPTION_MSS && length == TCP_OPTION_MSS_LENGTH) {
+		__u16 mss = tcp_options_u16(walk, at + 2);
+
+		if (mss)
+			found->mss = mss;
+	} else if (kind == TCP_OPTION_WINDOW_SCALE && length == TCP_OPTION_WINDOW_SCALE_LENGTH) {
+		__u8 wscale = tcp_options_byte(walk, at + 2);
+
+		found->wscale = wscale > TCP_WINDOW_SCALE_MAX ? TCP_WINDOW_SCALE_MAX : wscale;
+		found->has_wscale = 1;
+	} else if (kind == TCP_OPTION_SACK_PERMITTED && length == TCP_OPTION_SACK_PERMITTED_LENGTH) {
+		found->has_sack = 1;
+	} else if (kind == TCP_OPTION_TIMESTAMPS && length == TCP_OPTION_TIMESTAMPS_LENGTH) {
+		found->tsval = tcp_options_u32(walk, at + 2);
+		found->tsecr = tcp_options_u32(walk, at + 6);
+		found->has_timestamps = 1;
+	} else if (kind == TCP_OPTION_MD5 || kind == TCP_OPTION_AO) {
+		found->has_signature = 1;
+	}
+	walk->at = at + length;
+	return 0;
+}
+
+/* What a SYN-ACK says in its options. Host order. */
+struct tcp_synack_options {
+	__u32 tsval;
+	__u32 tsecr;
+	__u16 mss;
+	__u8 wscale;
+	__u8 has_wscale : 1;
+	__u8 has_sack : 1;
+	__u8 has_timestamps : 1;
+};
+
+/* Bytes that tcp_synack_options_word() will write: a multiple of four, 4 to 20. */
+static __always_inline __u32 tcp_synack_options_length(const struct tcp_synack_options *options)
+{
+	return 4 +
+	       (options->has_timestamps ? 12
+		: options->has_sack	? 4
+					: 0) +
+	       (options->has_wscale ? 4 : 0);
+}
+
+/*
+ * Writes the options in the stack's order, four bytes a word: MSS; SACK-permitted within the padding of
+ * the timestamps where there are any, else in a word of its own; window scale behind a NOP. @words has
+ * room for five. Returns the number of words.
+ */
+static __always_inline __u32 tcp_synack_options_write(const struct tcp_synack_options *options,
+						      __be32 words[5])
+{
+	const __u32 nop2 = TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16;
+	const __u32 sack = TCP_OPTION_SACK_PERMITTED << 8 | TCP_OPTION_SACK_PERMITTED_LENGTH;
+	const __u32 timestamps = TCP_OPTION_TIMESTAMPS << 8 | TCP_OPTION_TIMESTAMPS_LENGTH;
+	const __u32 wscale = TCP_OPTION_NOP << 24 | TCP_OPTION_WINDOW_SCALE << 16 |
+			     TCP_OPTION_WINDOW_SCALE_LENGTH << 8 | options->wscale;
+
+	words[0] = be32_from((__u32)TCP_OPTION_MSS << 24 | TCP_OPTION_MSS_LENGTH << 16 | options->mss);
+	if (options->has_timestamps) {
+		words[1] = be32_from((options->has_sack ? sack << 16 : nop2) | timestamps);
+		words[2] = be32_from(options->tsval);
+		words[3] = be32_from(options->tsecr);
+		words[4] = be32_from(wscale);
+		return options->has_wscale ? 5 : 4;
+	}
+	if (options->has_sack) {
+		words[1] = be32_from(nop2 | sack);
+		words[2] = be32_from(wscale);
+		return options->has_wscale ? 3 : 2;
+	}
+	words[1] = be32_from(wscale);
+	return options->has_wscale ? 2 : 1;
+}
+
+#endif

@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "attach.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/if_link.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "cookie.h"
+#include "format.h"
+#include "handshake.skel.h"
+#include "instance.h"
+#include "keys.h"
+#include "log.h"
+#include "netdev.h"
+#include "probe.h"
+
+/* include/uapi/linux/bpf.h of Linux 6.6; older headers, which we build with, do not have them. */
+enum {
+	ATTACH_TCX_INGRESS = 46,
+	ATTACH_TCX_EGRESS = 47,
+};
+
+enum attach_defaults {
+	DEFAULT_CONNECTIONS = 131072,
+	DEFAULT_CANARY_SILENCE_MS = 10000,
+	CANARY_GAP_MS = 1000,
+	CANARY_ANSWERS = 15,
+	CANARY_PATIENCE_MS = 3000,
+	/* A native handshake costs some 3 us: these budgets, 1 and 10 % of a CPU. */
+	PASS_BUDGET = 4096,
+	HELD_BUDGET = 32768,
+	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
+	USED_A_BUCKET = 2,	 /* of eight ways: room for cookies that are used faster than they expire */
+};
+
+/* One attachment in the making: what has been done of it, so that it can be undone. */
+struct attachment {
+	const struct attach_options *options;
+	struct netdev *devices;
+	struct handshake_bpf *skeleton;
+	struct instance instance;
+	bool fresh;   /* nothing was pinned here before */
+	bool mounted; /* the bpf file system is our doing */
+	bool opened;
+	int created;  /* devices whose links are new, from the first on */
+	bool *is_new; /* which those are */
+};
+
+static unsigned long power_of_two(unsigned long least)
+{
+	unsigned long power = 64;
+
+	while (power < least)
+		power *= 2;
+	return power;
+}
+
+/* ---- checks that change nothing ---- */
+
+/* Whether the XDP program on a device is the one that we pinned for it. */
+static bool program_is_ours(const struct instance *instance, const struct netdev *dev)
+{
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+	int fd = instance_link_open(instance, dev->ifindex, LINK_XDP);
+	bool ours = false;
+
+	if (fd < 0)
+		return false;
+	if (!bpf_obj_get_info_by_fd(fd, &info, &length))
+		ours = info.prog_id == dev->xdp_program && info.xdp.ifindex == dev->ifindex;
+	close(fd);
+	return ours;
+}
+
+static int check_devices(struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+
+	attachment->devices = calloc((size_t)options->interface_count, sizeof(*attachment->devices));
+	attachment->is_new = calloc((size_t)options->interface_count, sizeof(*attachment->is_new));
+	if (!attachment->devices || !attachment->is_new)
+		return fail("out of memory");
+	for (int i = 0; i < options->interface_count; i++) {
+		struct netdev *dev = &attachment->devices[i];
+		int error = netdev_read(dev, options->interfaces[i]);
+
+		if (error == -ENODEV || error == -ENXIO)
+			return fail("no interface is called '%s' here: see `ip link`",
+				    options->interfaces[i]);
+		if (error)
+			return fail("cannot read interface %s: %s", options->interfaces[i],
+				    strerror(-error));
+		for (int j = 0; j < i; j++)
+			if (attachment->devices[j].ifindex == dev->ifindex)
+				return usage_fail("interface %s is named twice", dev->name);
+	}
+	return EXIT_DONE;
+}
+
+static int check_foreign_programs(struct attachment *attachment)
+{
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		struct netdev *dev = &attachment->devices[i];
+		char name[16];
+
+		if (!dev->xdp_program ||
+		    (!attachment->fresh && program_is_ours(&attachment->instance, dev)))
+			continue;
+		program_name(dev->xdp_program, name);
+		return fail("%s already carries another XDP program (id %u%s%s): take it off first "
+			    "(ip link set dev %s xdp off, or stop what attached it)",
+			    dev->name, dev->xdp_program, *name ? ", " : "", name, dev->name);
+	}
+	return EXIT_DONE;
+}
+
+/* ---- loading ---- */
+
+static int reuse_map(struct bpf_map *map, int fd)
+{
+	/* libbpf duplicates the descriptor. */
+	return bpf_map__reuse_fd(map, fd);
+}
+
+/* Sizes the maps of a fresh instance, or hands the programs the maps of the one that runs. */
+static int prepare_maps(struct attachment *attachment)
+{
+	struct handshake_bpf *skeleton = attachment->skeleton;
+	const struct instance *instance = &attachment->instance;
+	unsigned long connections = attachment->options->connections ?: DEFAULT_CONNECTIONS;
+	int error;
+
+	if (attachment->fresh) {
+		error = bpf_map__set_max_entries(skeleton->maps.connections, (__u32)connections);
+		error = error
+				?: bpf_map__set_max_entries(skeleton->maps.known_tuples,
+							    (__u32)power_of_two(connections /
+										KNOWN_TUPLES_A_WORD));
+		return error
+			       ?: bpf_map__set_max_entries(skeleton->maps.used_cookies,
+							   (__u32)power_of_two(connections /
+									       USED_A_BUCKET));
+	}
+	error = reuse_map(skeleton->maps.services, instance->services);
+	error = error ?: reuse_map(skeleton->maps.connections, instance->connections);
+	error = error ?: reuse_map(skeleton->maps.known_tuples, instance->known_tuples);
+	error = error ?: reuse_map(skeleton->maps.used_cookies, instance->used_cookies);
+	error = error ?: reuse_map(skeleton->maps.keys, instance->keys);
+	error = error ?: reuse_map(skeleton->maps.settings, instance->settings);
+	error = error ?: reuse_map(skeleton->maps.ports, instance->ports);
+	error = error ?: reuse_map(skeleton->maps.interfaces, instance->interfaces);
+	return error ?: reuse_map(skeleton->maps.counters, instance->counters);
+}
+
+static int load(struct attachment *attachment)
+{
+	int error;
+
+	attachment->skeleton = handshake_bpf__open();
+	if (!attachment->skeleton)
+		return fail("cannot open the programs: %s (-v shows more)", strerror(errno));
+	error = prepare_maps(attachment);
+	if (error)
+		return fail("cannot set up the maps: %s (-v shows more)", strerror(-error));
+	error = handshake_bpf__load(attachment->skeleton);
+	if (error == -ENOMEM || error == -E2BIG)
+		return fail("cannot load: %s; --connections N asks for smaller tables", strerror(-error));
+	if (error)
+		return fail("the kernel does not take the programs: %s (-v shows why)", strerror(-error));
+	return EXIT_DONE;
+}
+
+/* ---- pinning a fresh instance ---- */
+
+/* mkdir -p; bpf file systems know no owner but root's. */
+static int make_directory(const char *path)
+{
+	char part[PATH_MAX];
+
+	if (snprintf(part, sizeof(part), "%s", path) >= (int)sizeof(part))
+		return -ENAMETOOLONG;
+	for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(part, 0700) && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return mkdir(part, 0700) && errno != EEXIST ? -errno : 0;
+}
+
+static int pin_maps(const struct attachment *attachment)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	struct bpf_map *const maps[] = {
+		skeleton->maps.services,     skeleton->maps.connections, skeleton->maps.known_tuples,
+		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.settings,
+		skeleton->maps.ports,	     skeleton->maps.interfaces,	 skeleton->maps.counters,
+	};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(maps) / sizeof(*maps); i++) {
+		instance_path(&attachment->instance, path, "%s", bpf_map__name(maps[i]));
+		if (bpf_obj_pin(bpf_map__fd(maps[i]), path))
+			return -errno;
+		if (chmod(path, 0600))
+			return -errno;
+	}
+	return 0;
+}
+
+/* What a fresh instance begins with. */
+static int fill_settings(const struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	const __u32 zero = 0;
+	struct settings set = {
+		.layout = ABI_LAYOUT,
+		.netns_cookie = netns_cookie(),
+		.epoch_ms = COOKIE_EPOCH_MS,
+		.known_mask = bpf_map__max_entries(skeleton->maps.known_tuples) - 1,
+		.used_mask = bpf_map__max_entries(skeleton->maps.used_cookies) - 1,
+		.canary_gap_ms = CANARY_GAP_MS,
+		.canary_silence_ms = DEFAULT_CANARY_SILENCE_MS,
+		.canary_answers = CANARY_ANSWERS,
+		.canary_patience_ms = CANARY_PATIENCE_MS,
+		.pass_budget = PASS_BUDGET,
+		.held_budget = HELD_BUDGET,
+		.policy = options->policy,
+	};
+
+	if (options->epoch_seconds)
+		set.epoch_ms = options->epoch_seconds * 1000;
+	if (getrandom(&set.hash_seed, sizeof(set.hash_seed), 0) != sizeof(set.hash_seed))
+		return -EIO;
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.settings), &zero, &set, BPF_ANY))
+		return -errno;
+	return key_first(bpf_map__fd(skeleton->maps.keys));
+}
+
+/* Maps first: from then on the place opens as an instance. */
+static int create_instance(struct attachment *attachment)
+{
+	const char *pin_path = attachment->options->common.pin_path;
+	int error = fill_settings(attachment);
+
+	if (error)
+		return fail("cannot write settings and keys: %s", strerror(-error));
+	error = make_directory(pin_path);
+	if (error)
+		return fail("cannot make %s: %s; name a directory of a bpf file system with --pin-path",
+			    pin_path, strerror(-error));
+	error = pin_maps(attachment);
+	if (error)
+		return fail("cannot pin maps under %s: %s; name a directory of a bpf file system with "
+			    "--pin-path",
+			    pin_path, strerror(-error));
+	return EXIT_DONE;
+}
+
+/* ---- iterators, the tracing program, the draining program ---- */
+
+/* Pins @fd in the place of what may be pinned there. bpffs renames over nothing, so there is a gap. */
+static int pin_over(int fd, const char *path)
+{
+	unlink(path);
+	return bpf_obj_pin(fd, path) ? -errno : 0;
+}
+
+static int pin_iterator(const struct attachment *attachment, struct bpf_program *program)
+{
+	struct bpf_link *link = bpf_program__attach_iter(program, NULL);
+	char path[PATH_MAX];
+	int error;
+
+	if (!link)
+		return -errno;
+	instance_path(&attachment->instance, path, "%s", bpf_program__name(program));
+	error = pin_over(bpf_link__fd(link), path);
+	bpf_link__destroy(link);
+	return error;
+}
+
+static int attach_helpers(const struct attachment *attachment)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	char path[PATH_MAX];
+	struct bpf_link *link;
+	int error;
+
+	instance_path(&attachment->instance, path, "programs");
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	instance_path(&attachment->instance, path, "links");
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	instance_path(&attachment->instance, path, "programs/xdp_drain");
+	error = pin_over(bpf_program__fd(skeleton->progs.xdp_drain), path);
+	error = error ?: pin_iterator(attachment, skeleton->progs.known_refill);
+	error = error ?: pin_iterator(attachment, skeleton->progs.sockets);
+	if (error)
+		return error;
+	link = bpf_program__attach(skeleton->progs.track);
+	if (!link)
+		return -errno;
+	instance_path(&attachment->instance, path, "links/track");
+	error = pin_over(bpf_link__fd(link), path);
+	bpf_link__destroy(link);
+	return error;
+}
+
+/* ---- devices ---- */
+
+static int link_create(const struct attachment *attachment, const struct netdev *dev,
+		       enum instance_link which, int program, int attach_type, __u32 flags)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
+	char path[PATH_MAX];
+	int fd, error = 0;
+
+	fd = bpf_link_create(program, (int)dev->ifindex, attach_type, &opts);
+	if (fd < 0)
+		return fd;
+	instance_path(&attachment->instance, path, "links/%u/%s", dev->ifindex, instance_link_names[which]);
+	if (bpf_obj_pin(fd, path))
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+/* Puts @program in the place of the one that a pinned link holds. -ENOENT: there is no such link. */
+static int link_swap(const struct attachment *attachment, const struct netdev *dev,
+		     enum instance_link which, int program)
+{
+	int fd = instance_link_open(&attachment->instance, dev->ifindex, which), error;
+
+	if (fd < 0)
+		return fd;
+	error = bpf_link_update(fd, program, NULL) ? -errno : 0;
+	close(fd);
+	return error;
+}
+
+static int attach_xdp(const struct attachment *attachment, const struct netdev *dev, int program,
+		      struct interface *interface)
+{
+	enum attach_mode mode = attachment->options->mode;
+	int error = -EOPNOTSUPP;
+
+	if (mode != MODE_GENERIC) {
+		interface->native = 1;
+		error = link_create(attachment, dev, LINK_XDP, program, BPF_XDP, XDP_FLAGS_DRV_MODE);
+		if (!error)
+			return EXIT_DONE;
+		if (mode == MODE_NATIVE && error == -EOPNOTSUPP)
+			return fail("the driver of %s (%s) has no native XDP: --mode generic works, slower",
+				    dev->name, *dev->driver ? dev->driver : "none");
+		if (mode == MODE_NATIVE)
+			return fail("the driver of %s (%s) refuses native XDP: %s; fewer queues or a "
+				    "smaller MTU "
+				    "may help, --mode generic works, slower",
+				    dev->name, dev->driver, strerror(-error));
+	}
+	interface->native = 0;
+	if (mode == MODE_AUTO)
+		note("%s: no native XDP (%s), using generic XDP, which is slower", dev->name,
+		     strerror(-error));
+	error = link_create(attachment, dev, LINK_XDP, program, BPF_XDP, XDP_FLAGS_SKB_MODE);
+	if (error)
+		return fail("cannot attach XDP to %s: %s", dev->name, strerror(-error));
+	return EXIT_DONE;
+}
+
+static int attach_new_device(struct attachment *attachment, int i)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	const struct netdev *dev = &attachment->devices[i];
+	struct interface interface = {
+		.checksum_partial = dev->virtual,
+		.attached_ms = monotonic_ms(),
+	};
+	char path[PATH_MAX];
+	int error;
+
+	/* What is left of a device that had this number, if anything. */
+	instance_forget_interface(&attachment->instance, dev->ifindex);
+	memcpy(interface.name, dev->name, sizeof(interface.name));
+	attachment->is_new[i] = true;
+	instance_path(&attachment->instance, path, "links/%u", dev->ifindex);
+	if (mkdir(path, 0700))
+		return fail("cannot make %s: %s", path, strerror(errno));
+	/* Whoever validates must find the promoter in place, so that comes first. */
+	error = link_create(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote),
+			    ATTACH_TCX_INGRESS, 0);
+	error = error
+			?: link_create(attachment, dev, LINK_EGRESS,
+				       bpf_program__fd(skeleton->progs.tc_learn), ATTACH_TCX_EGRESS, 0);
+	if (error)
+		return fail("cannot attach tc programs to %s: %s", dev->name, strerror(-error));
+	error = attach_xdp(attachment, dev, bpf_program__fd(skeleton->progs.xdp_drain), &interface);
+	if (error)
+		return error;
+	if (bpf_map_update_elem(attachment->instance.interfaces, &dev->ifindex, &interface, BPF_ANY))
+		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
+	if (interface.native && !strcmp(dev->driver, "veth"))
+		note("%s is a veth: its answers arrive only if its peer carries an XDP program too "
+		     "(README, "
+		     "Requirements)",
+		     dev->name);
+	return EXIT_DONE;
+}
+
+/* The device is ours already: swaps the programs, the promoter first. */
+static int swap_device(struct attachment *attachment, const struct netdev *dev, bool drain)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	struct interface interface;
+	int error;
+
+	if (bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface))
+		return fail("no notes on interface %s: detach it first", dev->name);
+	if ((attachment->options->mode == MODE_NATIVE && !interface.native) ||
+	    (attachment->options->mode == MODE_GENERIC && interface.native))
+		return fail("%s is attached in %s mode: detach it first to change that", dev->name,
+			    interface.native ? "native" : "generic");
+	error = link_swap(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
+	error = error ?: link_swap(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
+	error = error
+			?: link_swap(attachment, dev, LINK_XDP,
+				     bpf_program__fd(drain ? skeleton->progs.xdp_drain
+							   : skeleton->progs.xdp_handshake));
+	if (error)
+		return fail("cannot replace the programs on %s: %s; detach it first", dev->name,
+			    strerror(-error));
+	return EXIT_DONE;
+}
+
+/* ---- ports ---- */
+
+struct ports_change {
+	const struct attachment *attachment;
+	bool others; /* interfaces are attached that this call does not name */
+};
+
+static int see_interface(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	struct ports_change *change = context;
+
+	(void)interface;
+	for (int i = 0; i < change->attachment->options->interface_count; i++)
+		if (change->attachment->devices[i].ifindex == ifindex)
+			return 0;
+	change->others = true;
+	return 0;
+}
+
+/*
+ * Writes the ports. They hold for all interfaces of an instance: a call that names all that are attached
+ * replaces them, one that names some adds to them. Sets *added if a port is new.
+ */
+static int write_ports(const struct attachment *attachment, bool *added)
+{
+	const struct instance *instance = &attachment->instance;
+	struct ports_change change = { .attachment = attachment };
+
+	*added = false;
+	if (!attachment->fresh)
+		instance_each_interface(instance, see_interface, &change);
+	for (__u32 i = 0; i < PORT_WORDS; i++) {
+		__u64 word = attachment->options->ports.word[i], old = 0;
+
+		bpf_map_lookup_elem(instance->ports, &i, &old);
+		*added |= (word & ~old) != 0;
+		if (change.others)
+			word |= old;
+		if (word != old && bpf_map_update_elem(instance->ports, &i, &word, BPF_ANY))
+			return -errno;
+	}
+	return 0;
+}
+
+/* Services of a policy that has changed. The listener is found again with the next SYN-ACK. */
+static void write_policy(const struct instance *instance, enum service_policy policy)
+{
+	struct service_key key, next;
+	struct service service;
+	bool more = !bpf_map_get_next_key(instance->services, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->services, &key, &next);
+		if (bpf_map_lookup_elem(instance->services, &key, &service) || service.policy == policy)
+			continue;
+		service.policy = policy;
+		bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST);
+	}
+}
+
+static int change_settings(struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+	struct settings *set = &attachment->instance.set;
+
+	if (options->canary_once)
+		set->flags |= SETTING_CANARY_ONCE;
+	if (options->canary_seconds) {
+		set->flags &= ~(__u32)SETTING_CANARY_ONCE;
+		set->canary_silence_ms = options->canary_seconds * 1000;
+	}
+	if (options->policy_given) {
+		set->policy = options->policy;
+		write_policy(&attachment->instance, options->policy);
+	}
+	return instance_store_settings(&attachment->instance);
+}
+
+/* ---- all of it ---- */
+
+static void undo(struct attachment *attachment)
+{
+	if (attachment->opened)
+		for (int i = 0; i < attachment->options->interface_count; i++)
+			if (attachment->is_new && attachment->is_new[i])
+				instance_forget_interface(&attachment->instance,
+							  attachment->devices[i].ifindex);
+	if (attachment->fresh)
+		instance_remove(&attachment->instance);
+	if (attachment->mounted)
+		umount("/sys/fs/bpf");
+}
+
+static void release(struct attachment *attachment)
+{
+	if (attachment->opened)
+		instance_close(&attachment->instance);
+	handshake_bpf__destroy(attachment->skeleton);
+	free(attachment->devices);
+	free(attachment->is_new);
+}
+
+/* Programs on, filter filled, and only then answering. */
+static int go_live(struct attachment *attachment)
+{
+	bool added = false, drain;
+	int code, error;
+
+	error = attach_helpers(attachment);
+	if (error)
+		return fail("cannot attach the iterators and the tracing program: %s (-v shows more)",
+			    strerror(-error));
+	error = change_settings(attachment);
+	if (error)
+		return fail("cannot write the settings: %s", strerror(-error));
+
+	/*
+	 * A new port has connections that nobody has marked. While they are being marked, SYNs go to the
+	 * stack and leave marks themselves. Where no port is new nothing is interrupted.
+	 */
+	error = write_ports(attachment, &added);
+	if (error)
+		return fail("cannot write the ports: %s", strerror(-error));
+	drain = added;
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		const struct netdev *dev = &attachment->devices[i];
+		int fd = instance_link_open(&attachment->instance, dev->ifindex, LINK_XDP);
+
+		if (fd >= 0)
+			close(fd);
+		if (fd >= 0 && dev->xdp_program) {
+			code = swap_device(attachment, dev, drain);
+		} else {
+			drain = true;
+			code = attach_new_device(attachment, i);
+		}
+		if (code)
+			return code;
+	}
+	if (!drain)
+		return EXIT_DONE;
+	error = instance_refill(&attachment->instance);
+	if (error)
+		return fail("cannot list the stack's connections: %s", strerror(-error));
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		error = link_swap(attachment, &attachment->devices[i], LINK_XDP,
+				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
+		if (error)
+			return fail("cannot begin to answer on %s: %s", attachment->devices[i].name,
+				    strerror(-error));
+	}
+	return EXIT_DONE;
+}
+
+static int attach_all(struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+	char path[PATH_MAX];
+	int code;
+
+	code = probe_all();
+	code = code ?: check_devices(attachment);
+	code = code ?: bpffs_ensure(options->common.pin_path, &attachment->mounted);
+	if (code)
+		return code;
+	attachment->instance.pin_path = options->common.pin_path;
+	instance_path(&attachment->instance, path, "settings");
+	attachment->fresh = access(path, F_OK) != 0;
+	if (!attachment->fresh) {
+		code = instance_open(&attachment->instance, options->common.pin_path, true);
+		if (code)
+			return code;
+		attachment->opened = true;
+		code = instance_lock(&attachment->instance);
+		if (!code && options->connections)
+			note("the tables keep their size: --connections takes effect after detach --all");
+		if (!code && options->epoch_seconds &&
+		    options->epoch_seconds * 1000 != attachment->instance.set.epoch_ms)
+			note("the epoch keeps its length: --epoch takes effect after detach --all");
+	}
+	code = code ?: check_foreign_programs(attachment);
+	code = code ?: load(attachment);
+	if (code)
+		return code;
+	if (attachment->fresh) {
+		code = create_instance(attachment);
+		code = code ?: instance_open(&attachment->instance, options->common.pin_path, true);
+		if (code)
+			return code;
+		attachment->opened = true;
+		code = instance_lock(&attachment->instance);
+		if (code)
+			return code;
+	}
+	return go_live(attachment);
+}
+
+int attach(const struct attach_options *options)
+{
+	struct attachment attachment = { .options = options };
+	int code = attach_all(&attachment);
+
+	if (code)
+		undo(&attachment);
+	release(&attachment);
+	return code;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include <string.h>
+
+#include "attach.h"
+#include "format.h"
+#include "log.h"
+#include "policy.h"
+
+enum {
+	OPT_PORT = OPT_COMMAND,
+	OPT_ALL_LISTENERS,
+	OPT_MODE,
+	OPT_CANARY,
+	OPT_POLICY,
+	OPT_PROMOTE,
+	OPT_CONNECTIONS,
+	OPT_EPOCH,
+	OPT_FIREWALL_CHECKED,
+};
+
+static const struct option long_options[] = {
+	COMMON_LONG_OPTIONS,
+	{ "port", required_argument, NULL, OPT_PORT },
+	{ "all-listeners", no_argument, NULL, OPT_ALL_LISTENERS },
+	{ "mode", required_argument, NULL, OPT_MODE },
+	{ "canary", required_argument, NULL, OPT_CANARY },
+	{ "policy", required_argument, NULL, OPT_POLICY },
+	{ "promote", required_argument, NULL, OPT_PROMOTE },
+	{ "connections", required_argument, NULL, OPT_CONNECTIONS },
+	{ "epoch", required_argument, NULL, OPT_EPOCH },
+	{ "firewall-checked", no_argument, NULL, OPT_FIREWALL_CHECKED },
+	{},
+};
+
+static int parse_mode(struct attach_options *options)
+{
+	static const char *const names[] = { "auto", "native", "generic" };
+
+	for (int i = 0; i < 3; i++)
+		if (!strcmp(optarg, names[i])) {
+			options->mode = i;
+			return -1;
+		}
+	return usage_fail("--mode is auto, native or generic, not '%s'", optarg);
+}
+
+static int parse_policy(struct attach_options *options)
+{
+	options->policy_given = true;
+	if (!policy_parse(optarg, &options->policy))
+		return usage_fail("--policy is always or shadow in this version, not '%s'", optarg);
+	return -1;
+}
+
+static int parse_option(const struct command *command, int option, struct attach_options *options)
+{
+	const char *wrong;
+	unsigned long number;
+
+	switch (option) {
+	case OPT_PORT:
+		if (!port_set_parse(&options->ports, optarg, &wrong))
+			return usage_fail(
+				"--port: '%s' is no port or range from 1 to 65535, as in 80,443,8000-8099",
+				wrong);
+		options->ports_given = true;
+		return -1;
+	case OPT_ALL_LISTENERS:
+		port_set_fill(&options->ports);
+		options->ports_given = true;
+		return -1;
+	case OPT_MODE: return parse_mode(options);
+	case OPT_CANARY:
+		options->canary_once = !strcmp(optarg, "once");
+		if (!options->canary_once && !parse_number(optarg, 1, 86400, &number))
+			return usage_fail("--canary takes 1 to 86400 seconds, or once, not '%s'", optarg);
+		options->canary_seconds = options->canary_once ? 0 : (unsigned int)number;
+		return -1;
+	case OPT_POLICY: return parse_policy(options);
+	case OPT_PROMOTE:
+		if (strcmp(optarg, "auto") && strcmp(optarg, "reqsk"))
+			return usage_fail("--promote is auto or reqsk in this version, not '%s'", optarg);
+		return -1;
+	case OPT_CONNECTIONS:
+		if (!parse_number(optarg, 1024, 1 << 24, &options->connections))
+			return usage_fail("--connections takes 1024 to 16777216, not '%s'", optarg);
+		return -1;
+	case OPT_EPOCH:
+		if (!parse_number(optarg, 1, 3600, &number))
+			return usage_fail("--epoch takes 1 to 3600 seconds, not '%s'", optarg);
+		options->epoch_seconds = (unsigned int)number;
+		return -1;
+	case OPT_FIREWALL_CHECKED: options->firewall_checked = true; return -1;
+	default: return common_option(command, option, &options->common);
+	}
+}
+
+int attach_parse(const struct command *command, int argc, char **argv, struct attach_options *options)
+{
+	int option, code;
+
+	memset(options, 0, sizeof(*options));
+	options->common.pin_path = PIN_PATH;
+	while ((option = getopt_long(argc, argv, "vh", long_options, NULL)) != -1) {
+		code = parse_option(command, option, options);
+		if (code >= 0)
+			return code;
+	}
+	options->interfaces = argv + optind;
+	options->interface_count = argc - optind;
+	if (!options->interface_count)
+		return usage_fail("%s needs an interface: see `ip link`", command->name);
+	if (!options->ports_given)
+		return usage_fail("%s needs --port LIST or --all-listeners: what shall be protected?",
+				  command->name);
+	return -1;
+}
+
+int command_attach(const struct command *command, int argc, char **argv)
+{
+	struct attach_options options;
+	int code = attach_parse(command, argc, argv, &options);
+
+	return code >= 0 ? code : attach(&options);
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * `run`: attaches, then turns the filter of held tuples, so that those long gone stop costing exact
+ * lookups. The datapath needs none of this to be right and goes on when we leave.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "attach.h"
+#include "format.h"
+#include "instance.h"
+#include "log.h"
+#include "sockets.h"
+
+enum {
+	TURN_MS = 30000,
+	/* After a word is emptied, a SYN that was passed just before has become a socket within this. */
+	SETTLE_MS = 200,
+};
+
+/*
+ * Empties the generation that is not asked, fills it with what the stack holds, and asks it from then on.
+ * Bits that the programs set meanwhile go into both generations.
+ */
+static int turn_generation(struct instance *instance)
+{
+	const size_t words = (size_t)instance->set.known_mask + 1, size = words * sizeof(struct known_word);
+	const int spare = !(instance->set.known_generation & 1);
+	struct known_word *word;
+	int error;
+
+	word = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, instance->known_tuples, 0);
+	if (word == MAP_FAILED)
+		return -errno;
+	for (size_t i = 0; i < words; i++)
+		__atomic_store_n(&word[i].generation[spare], 0, __ATOMIC_RELAXED);
+	munmap(word, size);
+	poll(NULL, 0, SETTLE_MS);
+	error = instance_refill(instance);
+	if (error)
+		return error;
+	instance->set.known_generation = (__u32)spare;
+	return instance_store_settings(instance);
+}
+
+/* One round of upkeep. The settings are read again: another command may have changed them. */
+static int upkeep(const char *pin_path)
+{
+	struct instance instance;
+	int error, code = instance_open(&instance, pin_path, true);
+
+	if (code)
+		return code;
+	code = instance_lock(&instance);
+	if (!code) {
+		error = turn_generation(&instance);
+		if (error)
+			code = fail("cannot turn the filter's generation: %s", strerror(-error));
+		connections_sweep(&instance);
+	}
+	instance_close(&instance);
+	return code;
+}
+
+int command_run(const struct command *command, int argc, char **argv)
+{
+	struct attach_options options;
+	struct pollfd wait = { .events = POLLIN };
+	sigset_t signals;
+	int code = attach_parse(command, argc, argv, &options);
+
+	if (code >= 0)
+		return code;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	wait.fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	if (wait.fd < 0)
+		return fail("cannot wait for signals: %s", strerror(errno));
+	code = attach(&options);
+	if (code)
+		return code;
+	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", TURN_MS / 1000);
+	while (poll(&wait, 1, TURN_MS) <= 0) {
+		code = upkeep(options.common.pin_path);
+		if (code)
+			return code;
+	}
+	note("leaving; the programs stay attached (xdp-handshake detach takes them off)");
+	return EXIT_DONE;
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include <errno.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "command.h"
+#include "format.h"
+#include "instance.h"
+#include "keys.h"
+#include "log.h"
+#include "netdev.h"
+#include "output.h"
+#include "ports.h"
+#include "probe.h"
+
+struct status {
+	const struct instance *instance;
+	json_t *interfaces;
+	json_t *warnings;
+};
+
+static void warn(struct status *status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void warn(struct status *status, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	json_array_append_new(status->warnings, json_vsprintf(format, arguments));
+	va_end(arguments);
+}
+
+/* What the device is doing, by the program that its link holds. */
+static const char *interface_state(struct status *status, unsigned int ifindex,
+				   const struct interface *interface)
+{
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+	int fd = instance_link_open(status->instance, ifindex, LINK_XDP);
+	char name[16] = "", program[16] = "";
+
+	if (fd >= 0) {
+		if (!bpf_obj_get_info_by_fd(fd, &info, &length))
+			program_name(info.prog_id, program);
+		close(fd);
+	}
+	if (fd < 0 || !info.xdp.ifindex || !if_indextoname(ifindex, name)) {
+		warn(status, "interface %s is gone: xdp-handshake detach %s forgets it", interface->name,
+		     interface->name);
+		return "gone";
+	}
+	if (!strcmp(program, "xdp_drain")) {
+		warn(status,
+		     "%s is draining, its SYNs go to the stack: xdp-handshake detach %s finishes, "
+		     "attach resumes",
+		     interface->name, interface->name);
+		return "draining";
+	}
+	return "answering";
+}
+
+static int add_interface(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	struct status *status = context;
+	unsigned long long age = (monotonic_ms() - interface->attached_ms) / 1000;
+	char age_text[16];
+
+	format_age(age, age_text);
+	json_array_append_new(status->interfaces,
+			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "name", interface->name,
+					"ifindex", (int)ifindex, "mode",
+					interface->native ? "native" : "generic", "promote", "reqsk",
+					"state", interface_state(status, ifindex, interface), "attached_s",
+					(json_int_t)age, "attached", age_text));
+	if (!interface->native)
+		warn(status,
+		     "%s is attached in generic mode, which is slower: a driver with native XDP, then "
+		     "detach and attach again",
+		     interface->name);
+	return 0;
+}
+
+static json_t *keys_status(struct status *status)
+{
+	struct master_key key;
+	char fingerprint[9];
+	json_t *object;
+
+	if (key_current(status->instance->keys, &status->instance->set, &key) < 0) {
+		warn(status, "no master key applies, so nothing is answered: xdp-handshake key rotate");
+		return json_object();
+	}
+	key_fingerprint(&key, fingerprint);
+	object = json_pack("{s:s, s:I, s:i}", "fingerprint", fingerprint, "age_s",
+			   (json_int_t)((unsigned long long)time(NULL) - key.created_s), "epoch_ms",
+			   (int)status->instance->set.epoch_ms);
+	explicit_bzero(&key, sizeof(key));
+	return object;
+}
+
+struct service_counts {
+	int learned, admitted;
+};
+
+static struct service_counts count_services(const struct instance *instance)
+{
+	struct service_counts counts = {};
+	struct service_key key, next;
+	struct service service;
+	bool more = !bpf_map_get_next_key(instance->services, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->services, &key, &next);
+		if (bpf_map_lookup_elem(instance->services, &key, &service))
+			continue;
+		counts.learned++;
+		counts.admitted += service.admission == SERVICE_ADMITTED;
+	}
+	return counts;
+}
+
+static char *ports_text(const struct instance *instance)
+{
+	struct port_set ports = {};
+
+	for (__u32 i = 0; i < PORT_WORDS; i++)
+		bpf_map_lookup_elem(instance->ports, &i, &ports.word[i]);
+	return port_set_format(&ports);
+}
+
+static void print_plain(const json_t *top)
+{
+	static const struct column columns[] = {
+		{ "name", "Interface", false },	  { "state", "State", false },
+		{ "mode", "Mode", false },	  { "promote", "Promote", false },
+		{ "attached", "Attached", true }, {},
+	};
+	const json_t *keys = json_object_get(top, "keys"), *warnings = json_object_get(top, "warnings");
+	const char *yellow = output_colours() ? "\033[33m" : "", *plain = output_colours() ? "\033[0m" : "";
+	char age[16];
+	size_t i;
+	json_t *warning;
+
+	output_table(json_object_get(top, "interfaces"), columns, "no interface is attached");
+	printf("\nPorts     %s\n", json_string_value(json_object_get(top, "ports")));
+	printf("Services  %lld admitted of %lld learned\n",
+	       (long long)json_integer_value(json_object_get(top, "services_admitted")),
+	       (long long)json_integer_value(json_object_get(top, "services_learned")));
+	if (json_object_get(keys, "fingerprint")) {
+		format_age((unsigned long long)json_integer_value(json_object_get(keys, "age_s")), age);
+		printf("Key       %s, made %s ago\n",
+		       json_string_value(json_object_get(keys, "fingerprint")), age);
+	}
+	json_array_foreach (warnings, i, warning)
+		printf("%sWarning:  %s%s\n", yellow, json_string_value(warning), plain);
+}
+
+int command_status(const struct command *command, int argc, char **argv)
+{
+	struct common_options common = { .pin_path = PIN_PATH };
+	struct service_counts services;
+	struct instance instance;
+	struct status status;
+	json_t *top, *keys;
+	char *ports;
+	int code = common_parse(command, argc, argv, &common);
+
+	if (code >= 0)
+		return code;
+	if (optind < argc)
+		return usage_fail("status takes no argument: '%s'", argv[optind]);
+	code = instance_open(&instance, common.pin_path, true);
+	if (code)
+		return code;
+	status.instance = &instance;
+	status.interfaces = json_array();
+	status.warnings = json_array();
+	instance_each_interface(&instance, add_interface, &status);
+	keys = keys_status(&status);
+	services = count_services(&instance);
+	if (!probe_syncookies())
+		warn(&status, "net.ipv4.tcp_syncookies is 0, so the stack refuses promoted connections: "
+			      "sysctl -w net.ipv4.tcp_syncookies=1");
+	if (instance.set.flags & SETTING_TC_VALIDATES)
+		warn(&status,
+		     "a driver has no XDP metadata: cookies are validated twice, in XDP and in tc");
+	ports = ports_text(&instance);
+	top = json_pack("{s:o, s:s, s:i, s:i, s:o, s:o}", "interfaces", status.interfaces, "ports",
+			ports ?: "", "services_learned", services.learned, "services_admitted",
+			services.admitted, "keys", keys, "warnings", status.warnings);
+	free(ports);
+	instance_close(&instance);
+	if (common.json)
+		output_json(top);
+	else
+		print_plain(top);
+	json_decref(top);
+	return EXIT_DONE;
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "format.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void format_endpoint(const struct address *address, __be16 port, char text[FORMAT_ENDPOINT])
+{
+	char plain[INET6_ADDRSTRLEN];
+
+	if (address_is_ipv4(address)) {
+		inet_ntop(AF_INET, &address->word[3], plain, sizeof(plain));
+		snprintf(text, FORMAT_ENDPOINT, "%s:%u", plain, host16(port));
+	} else {
+		inet_ntop(AF_INET6, address, plain, sizeof(plain));
+		snprintf(text, FORMAT_ENDPOINT, "[%s]:%u", plain, host16(port));
+	}
+}
+
+bool parse_number(const char *text, unsigned long least, unsigned long most, unsigned long *number)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return !errno && !*end && *number >= least && *number <= most;
+}
+
+bool parse_endpoint(const char *text, struct address *address, __be16 *port, bool *any)
+{
+	const char *colon = strrchr(text, ':');
+	char plain[INET6_ADDRSTRLEN];
+	unsigned long number;
+	struct in_addr ipv4;
+	size_t length;
+
+	if (!colon || !parse_number(colon + 1, 1, 65535, &number))
+		return false;
+	*port = be16_from((__u16)number);
+	length = (size_t)(colon - text);
+	*any = length == 1 && *text == '*';
+	if (*any)
+		return true;
+	if (length > 2 && text[0] == '[' && text[length - 1] == ']') {
+		text++;
+		length -= 2;
+	}
+	if (length >= sizeof(plain))
+		return false;
+	memcpy(plain, text, length);
+	plain[length] = '\0';
+	if (inet_pton(AF_INET, plain, &ipv4) == 1) {
+		address_map_ipv4(address, (XDPH_FORCE __be32)ipv4.s_addr);
+		return true;
+	}
+	return inet_pton(AF_INET6, plain, address) == 1;
+}
+
+const char *format_state(unsigned int state)
+{
+	static const char *const names[] = {
+		[1] = "ESTABLISHED", [2] = "SYN-SENT",	[3] = "SYN-RECEIVED", [4] = "FIN-WAIT-1",
+		[5] = "FIN-WAIT-2",  [6] = "TIME-WAIT", [7] = "CLOSED",	      [8] = "CLOSE-WAIT",
+		[9] = "LAST-ACK",    [10] = "LISTEN",	[11] = "CLOSING",     [12] = "SYN-RECEIVED",
+	};
+
+	return state < sizeof(names) / sizeof(*names) && names[state] ? names[state] : "UNKNOWN";
+}
+
+void format_age(unsigned long long seconds, char text[16])
+{
+	if (seconds < 60)
+		snprintf(text, 16, "%llus", seconds);
+	else if (seconds < 3600)
+		snprintf(text, 16, "%llum%02llus", seconds / 60, seconds % 60);
+	else if (seconds < 86400)
+		snprintf(text, 16, "%lluh%02llum", seconds / 3600, seconds / 60 % 60);
+	else
+		snprintf(text, 16, "%llud%02lluh", seconds / 86400 % 100000, seconds / 3600 % 24);
+}
+
+unsigned long long monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000;
+}

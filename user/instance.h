@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * One instance of the product: what is pinned under a directory of a bpf file system, for one network
+ * namespace.
+ *
+ *   DIR/services …            maps, by the names of DESIGN (abi.h)
+ *   DIR/sockets, known_refill iterators: opening one runs it in the opener's network namespace
+ *   DIR/programs/xdp_drain    what detach puts in the place of xdp_handshake
+ *   DIR/links/track           the tracing program
+ *   DIR/links/IFINDEX/{xdp,ingress,egress}
+ */
+#ifndef XDPH_INSTANCE_H
+#define XDPH_INSTANCE_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "abi.h"
+
+enum instance_link {
+	LINK_XDP,
+	LINK_INGRESS, /* tcx: tc_promote */
+	LINK_EGRESS,  /* tcx: tc_learn */
+	LINKS,
+};
+
+extern const char *const instance_link_names[LINKS];
+
+/* Descriptors of the pinned maps, -1 where there is none. */
+struct instance {
+	const char *pin_path;
+	int lock;
+	int services;
+	int connections;
+	int known_tuples;
+	int used_cookies;
+	int keys;
+	int settings;
+	int ports;
+	int interfaces;
+	int counters;
+	struct settings set; /* as read when opened */
+};
+
+/*
+ * Opens the instance under @pin_path. Returns EXIT_DONE, or says why not and returns EXIT_FAILED: nothing
+ * attached there, not allowed, another layout, or (if @same_netns) another network namespace.
+ */
+int instance_open(struct instance *instance, const char *pin_path, bool same_netns);
+void instance_close(struct instance *instance);
+
+/* One loader at a time: locks @pin_path, which must exist. Says why not. */
+int instance_lock(struct instance *instance);
+
+/* The path of something under the pin path, as printf would write it. */
+void instance_path(const struct instance *instance, char path[PATH_MAX], const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Writes instance->set back. Returns 0 or -errno. */
+int instance_store_settings(const struct instance *instance);
+
+/* The pinned link of a device, as a descriptor to be closed, or -errno. */
+int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
+
+/* Removes links and books of one device; its services are forgotten. */
+void instance_forget_interface(const struct instance *instance, unsigned int ifindex);
+
+/* Removes every pin, and the directory. */
+void instance_remove(const struct instance *instance);
+
+/* Calls @each with every device that we hold, until it returns non-zero, which is then returned. */
+int instance_each_interface(const struct instance *instance,
+			    int (*each)(unsigned int ifindex, const struct interface *interface,
+					void *context),
+			    void *context);
+
+/* Runs the iterator known_refill in this network namespace: marks every tuple the stack holds. */
+int instance_refill(const struct instance *instance);
+
+/* The cookie that names this network namespace (SO_NETNS_COOKIE), 0 if the kernel does not tell. */
+__u64 netns_cookie(void);
+
+/*
+ * Makes sure that @pin_path lies on a bpf file system: mounts one at /sys/fs/bpf if it must and may. Says
+ * why not. *mounted tells whether it did.
+ */
+int bpffs_ensure(const char *pin_path, bool *mounted);
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "log.h"
+
+#define ATTACH_ARGUMENTS "IFACE... (--port LIST | --all-listeners) [OPTIONS]"
+#define ATTACH_DETAILS                                                                                     \
+	"  --port LIST          ports to protect: 80,443,8000-8099\n"                                      \
+	"  --all-listeners      every port on which something listens, now or later\n"                     \
+	"  --mode MODE          auto (native, else generic; the default), native or generic XDP\n"         \
+	"  --canary SECONDS     confirm each service at least so often (default 10); once: only once\n"    \
+	"  --policy POLICY      of services: always (default), or shadow: answer none, count them\n"       \
+	"  --promote BACKEND    auto or reqsk: the request-socket kfunc of Linux 6.9 and later\n"          \
+	"  --connections N      size the tables for so many connections at once (default 131072)\n"        \
+	"  --epoch SECONDS      a cookie lives one to two epochs (default 16)\n"                           \
+	"  --firewall-checked   the ruleset has no rule that must see SYNs (see README, Limits)\n"
+
+static const struct command commands[] = {
+	{ "attach", ATTACH_ARGUMENTS, "answer SYNs on interfaces, from the stack's own SYN-ACKs on",
+	  ATTACH_DETAILS, command_attach },
+	{ "run", ATTACH_ARGUMENTS,
+	  "attach, and stay to turn the filter's generations; on exit all goes on without", ATTACH_DETAILS,
+	  command_run },
+	{ "detach", "IFACE... | --all [--now]",
+	  "stop answering, validate for one cookie life more, then go",
+	  "  --all                every interface, and the maps with them\n"
+	  "  --now                do not wait: handshakes in flight are reset\n",
+	  command_detach },
+	{ "status", "", "interfaces, keys, what is protected, warnings with their remedy", NULL,
+	  command_status },
+	{ "listeners", "", "listening sockets and their services: control information, admitted or why not",
+	  NULL, command_listeners },
+	{ "connections", "", "control information of each connection on the protected ports", NULL,
+	  command_connections },
+	{ "stats", "", "every counter with its meaning", NULL, command_stats },
+	{ "set", "ADDR:PORT KEY=VALUE...", "change a service: policy=always|shadow",
+	  "  ADDR:PORT            as `listeners` prints it; *:PORT means every service of the port\n",
+	  command_set },
+	{ "key", "rotate | show", "put a new master key into use, or show its age and fingerprint", NULL,
+	  command_key },
+};
+
+static void help(FILE *out)
+{
+	fputs("Usage: xdp-handshake COMMAND [ARGUMENTS]\n"
+	      "A TCP handshake responder in the NIC driver: XDP answers SYNs, the stack gets "
+	      "connections.\n\n",
+	      out);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
+	fputs("\nEvery command takes --help, --pin-path DIR (default " PIN_PATH "), -v and -vv; every\n"
+	      "reading command takes --json.\n",
+	      out);
+}
+
+void command_help(const struct command *command)
+{
+	printf("Usage: xdp-handshake %s %s\n%s\n\n", command->name, command->arguments, command->summary);
+	if (command->details)
+		fputs(command->details, stdout);
+	fputs("  --pin-path DIR       where maps and links are pinned (default " PIN_PATH ")\n"
+	      "  --json               print JSON\n"
+	      "  -v, -vv              show what libbpf and the verifier say\n",
+	      stdout);
+}
+
+int common_option(const struct command *command, int option, struct common_options *options)
+{
+	switch (option) {
+	case OPT_PIN_PATH: options->pin_path = optarg; return -1;
+	case OPT_JSON: options->json = true; return -1;
+	case 'v': log_verbosity++; return -1;
+	case 'h': command_help(command); return EXIT_DONE;
+	default: return usage_fail("see xdp-handshake %s --help", command->name);
+	}
+}
+
+int common_parse(const struct command *command, int argc, char **argv, struct common_options *options)
+{
+	static const struct option longs[] = { COMMON_LONG_OPTIONS, {} };
+	int option, code;
+
+	while ((option = getopt_long(argc, argv, "vh", longs, NULL)) != -1) {
+		code = common_option(command, option, options);
+		if (code >= 0)
+			return code;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	log_start();
+	if (argc < 2) {
+		help(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		help(stdout);
+		return EXIT_DONE;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("xdp-handshake " XDPH_VERSION);
+		return EXIT_DONE;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(&commands[i], argc - 1, argv + 1);
+	return usage_fail("no command is called '%s': see xdp-handshake --help", argv[1]);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the kernel says of a network device. */
+#ifndef XDPH_NETDEV_H
+#define XDPH_NETDEV_H
+
+#include <net/if.h>
+#include <stdbool.h>
+
+#include <linux/types.h>
+
+struct netdev {
+	char name[IF_NAMESIZE];
+	unsigned int ifindex;
+	char driver[32];   /* "" if it has none */
+	bool virtual;	   /* local senders deliver unfinished checksums through it */
+	__u32 xdp_program; /* id of the XDP program that it carries, 0: none */
+};
+
+/* Returns 0 or -errno; -ENODEV: no such device. */
+int netdev_read(struct netdev *dev, const char *name);
+
+/* The name of a loaded program, "" if it is gone. */
+void program_name(__u32 id, char name[16]);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Plain tables and JSON from the same rows: an array of objects, and the columns to show of them. */
+#ifndef XDPH_OUTPUT_H
+#define XDPH_OUTPUT_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+struct column {
+	const char *key; /* of the row's object; a dash is shown where it is absent or null */
+	const char *title;
+	bool right; /* numbers */
+};
+
+/* Prints @rows as an aligned table, the title bold on a terminal. Nothing but @empty if there are none. */
+void output_table(const json_t *rows, const struct column *columns, const char *empty);
+
+/* Prints @value as JSON, and a newline. */
+void output_json(const json_t *value);
+
+/* True if standard output shows colours: a terminal, and NO_COLOR is not set. */
+bool output_colours(void);
+
+#endif

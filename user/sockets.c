@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "sockets.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "format.h"
+
+static int open_iterator(const struct instance *instance)
+{
+	char path[PATH_MAX];
+	int link, iterator;
+
+	instance_path(instance, path, "sockets");
+	link = bpf_obj_get(path);
+	if (link < 0)
+		return -errno;
+	iterator = bpf_iter_create(link);
+	if (iterator < 0)
+		iterator = -errno;
+	close(link);
+	return iterator;
+}
+
+long sockets_read(const struct instance *instance, struct socket_record **records)
+{
+	size_t room = 1 << 16, have = 0;
+	int fd = open_iterator(instance);
+	char *bytes, *more;
+
+	if (fd < 0)
+		return fd;
+	bytes = malloc(room);
+	while (bytes) {
+		ssize_t length = read(fd, bytes + have, room - have);
+
+		if (length < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (length < 0) {
+			have = 0;
+			length = -errno;
+			free(bytes);
+			close(fd);
+			return length;
+		}
+		if (!length)
+			break;
+		have += (size_t)length;
+		if (have < room)
+			continue;
+		more = realloc(bytes, room * 2);
+		if (!more) {
+			free(bytes);
+			bytes = NULL;
+			break;
+		}
+		bytes = more;
+		room *= 2;
+	}
+	close(fd);
+	if (!bytes)
+		return -ENOMEM;
+	*records = (struct socket_record *)bytes;
+	return (long)(have / sizeof(**records));
+}
+
+static int compare_tuples(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct tuple));
+}
+
+long connections_sweep(const struct instance *instance)
+{
+	struct socket_record *records = NULL;
+	const unsigned long long now_ms = monotonic_ms();
+	struct connection connection;
+	struct tuple key, next;
+	long count, swept = 0;
+	bool more;
+
+	count = sockets_read(instance, &records);
+	if (count < 0)
+		return count;
+	qsort(records, (size_t)count, sizeof(*records), compare_tuples);
+	more = !bpf_map_get_next_key(instance->connections, NULL, &next);
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->connections, &key, &next);
+		if (bpf_map_lookup_elem(instance->connections, &key, &connection) ||
+		    bsearch(&key, records, (size_t)count, sizeof(*records), compare_tuples))
+			continue;
+		/* One promoted since the sockets were read is not in the list yet. */
+		if (now_ms < connection.promoted_ms + 2 * instance->set.epoch_ms)
+			continue;
+		swept += !bpf_map_delete_elem(instance->connections, &key);
+	}
+	free(records);
+	return swept;
+}
