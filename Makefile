@@ -60,6 +60,48 @@ $(B)/xdp-handshake: $(USER_OBJECTS)
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
+# ---- tests: tests/run knows what there is; here only how it is built ----
+
+T := $(B)/tests
+TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools
+TEST_BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(if $(MULTIARCH),-I/usr/include/$(MULTIARCH))
+TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o)
+TEST_HEADERS := $(wildcard tests/lib/*.h tests/tools/*.h tests/net/*.h)
+TOOLS := $(addprefix $(T)/tools/,delay flood respond churn)
+NET_TESTS := $(patsubst tests/net/%.c,$(T)/net/%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
+
+$(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS)
+	$(say) BPF $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(TEST_BPF_CFLAGS) -c $< -o $@
+
+$(T)/%.skel.h: $(T)/%.bpf.o
+	$(say) SKEL $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $(*F)_bpf > $@
+
+$(T)/lib/batch.o: $(T)/lib/inject.skel.h
+$(T)/lib/selftest.o: $(T)/lib/selftest.skel.h
+$(T)/tools/flood.o: $(T)/tools/flood.skel.h
+
+$(T)/%.o: tests/%.c $(TEST_HEADERS) Makefile
+	$(say) CC $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(TEST_CFLAGS) -c $< -o $@
+
+$(T)/libtest.a: $(TEST_LIB)
+	$(say) AR $@
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(TOOLS) $(T)/lib/selftest $(T)/tools/selftest: %: %.o $(T)/libtest.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
+
+$(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
+
+net-tests: all $(TOOLS) $(NET_TESTS)
+
 clean:
 	$(Q)rm -rf $(B)
 
