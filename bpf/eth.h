@@ -34,6 +34,7 @@ static __always_inline bool eth_read(struct packet *packet, void *data, void *en
 
 	if (next > end)
 		return false;
+	packet->start = data;
 	packet->eth = eth;
 	packet->end = end;
 	packet->vlan = 0;

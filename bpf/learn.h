@@ -98,8 +98,6 @@ static __always_inline void synack_read(struct service_synack *synack, const str
 	synack->window = host16(packet->tcp->window);
 	synack->user_mss = listener->rx_opt.user_mss;
 	synack->reflects_tos = net->ipv4.sysctl_tcp_reflect_tos;
-	if (options->has_wscale)
-		synack->rcv_wscale = options->wscale;
 }
 
 static __always_inline __u8 synack_grants(const struct packet *packet, const struct tcp_options *options)
@@ -176,11 +174,14 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	service->synack.listener_kind = listener_kind(listener);
 	canary = service->canary.sent_ms && service->canary.remote_port == tuple->remote_port &&
 		 host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
+	/* What is granted once is granted to whoever asks for it. */
+	service->synack.granted |= granted;
+	service->synack.refused &= ~granted;
+	if (granted & OPTION_WSCALE)
+		service->synack.rcv_wscale = options->wscale;
 	if (!fresh && !canary)
 		return;
 	offered = canary ? service->canary.offered : 0;
-	service->synack.granted |= granted;
-	service->synack.refused &= ~granted;
 	if (!listener_under_pressure(listener)) {
 		service->synack.granted &= ~(offered & ~granted);
 		service->synack.refused |= offered & ~granted;

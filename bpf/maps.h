@@ -128,6 +128,8 @@ struct cpu {
 	__u32 passed;
 	__u32 passed_held;
 	__u32 pad;
+	__u64 promoted_hash; /* the tuple that was promoted last, and when */
+	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];
 	struct validated validated[VALIDATED_WAYS];
 	struct tcp_header_copy header;

@@ -16,7 +16,8 @@
 
 struct packet {
 	void *end;
-	struct ethhdr *eth;
+	void *start;	    /* of the frame, or of what we see of it */
+	struct ethhdr *eth; /* NULL where the frame has lost it (promote.h) */
 	union {
 		void *ip;
 		struct iphdr *ipv4;

@@ -19,8 +19,10 @@
 enum {
 	PROMOTE_NEXT = -1, /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
 	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
+	PROMOTE_BATCH_MS = 2, /* where a segment cannot go round: how long its batch may take */
 };
 
+/* Sends @skb round the backlog. It must have its Ethernet header, which is put back in front of it. */
 static __always_inline int promote_requeue(struct __sk_buff *skb)
 {
 	COUNT(promote_requeued);
@@ -81,9 +83,15 @@ static __always_inline int promote_assign(struct __sk_buff *skb, struct tcp_sock
 	return bpf_sk_assign_tcp_reqsk(skb, (struct sock *)listener, &attrs, sizeof(attrs));
 }
 
+/* Promoted by this CPU just now: then the stack has not seen the first segment of the batch yet. */
+static __always_inline bool promote_in_batch(const struct cpu *cpu, __u64 hash, __u64 now_ms)
+{
+	return cpu->promoted_hash == hash && now_ms - cpu->promoted_ms <= PROMOTE_BATCH_MS;
+}
+
 /* Settles a segment that carries a right cookie, or follows one that did (@metadata), or came round. */
 static __always_inline int promote_settle(struct __sk_buff *skb, const struct packet *packet,
-					  const struct settings *set, const struct tuple *tuple,
+					  const struct settings *set, struct cpu *cpu, const struct tuple *tuple,
 					  const struct handshake_metadata *metadata, bool requeued)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed), now_ms = clock_ms();
@@ -116,8 +124,15 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		return PROMOTE_NEXT;
 	}
 	if (!requeued && (used == USED_TRIED || !first)) {
-		bpf_sk_release(found);
-		return promote_requeue(skb);
+		if (packet->eth) {
+			bpf_sk_release(found);
+			return promote_requeue(skb);
+		}
+		if (promote_in_batch(cpu, hash, now_ms)) {
+			bpf_sk_release(found);
+			COUNT(promote_connected);
+			return PROMOTE_NEXT;
+		}
 	}
 	if (!first) {
 		/* The one before it made no connection. A listener would reset the client: say nothing. */
@@ -146,6 +161,8 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	}
 	if (used_try(hash, isn_tag, now_ms))
 		COUNT(used_evicted);
+	cpu->promoted_hash = hash;
+	cpu->promoted_ms = now_ms;
 	known_mark(set, hash);
 	promote_record(skb, tuple, metadata, now_ms);
 	COUNT(promoted);
@@ -185,6 +202,26 @@ static __always_inline bool promote_metadata(struct __sk_buff *skb, struct hands
 	return true;
 }
 
+/*
+ * Takes the frame apart. After generic XDP, kernels may have copied the frame and forgotten how long its
+ * Ethernet header is (skb_pp_cow_data() and skb->mac_len): it then begins with the IP header.
+ */
+static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *packet)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__be16 protocol = (XDPH_FORCE __be16)skb->protocol;
+
+	if (eth_read(packet, data, end) && packet->protocol == protocol)
+		return tcp_read_network(packet);
+	packet->start = data;
+	packet->eth = NULL;
+	packet->ip = data;
+	packet->end = end;
+	packet->vlan = 0;
+	packet->protocol = protocol;
+	return tcp_read_network(packet);
+}
+
 static __always_inline int promote(struct __sk_buff *skb)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
@@ -203,11 +240,10 @@ static __always_inline int promote(struct __sk_buff *skb)
 	if (requeued)
 		skb->tc_index = 0;
 
-	if (!tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
-	    !tcp_header_fits(&packet)) {
+	if (!promote_read(skb, &packet)) {
 		/* Drivers may leave headers outside the linear part. */
 		bpf_skb_pull_data(skb, 0);
-		if (!tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end))
+		if (!promote_read(skb, &packet))
 			return PROMOTE_NEXT;
 	}
 	if (!port_protected(packet.tcp->dest) ||
@@ -216,7 +252,7 @@ static __always_inline int promote(struct __sk_buff *skb)
 	tcp_tuple(&packet, &tuple);
 	if (!handed && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) && !requeued)
 		return PROMOTE_NEXT;
-	return promote_settle(skb, &packet, set, &tuple, &metadata, requeued);
+	return promote_settle(skb, &packet, set, cpu, &tuple, &metadata, requeued);
 }
 
 #endif

@@ -32,13 +32,11 @@ static __always_inline __u8 tcp_reserved(const struct tcphdr *tcp)
 	return ((const __u8 *)tcp)[12] & 0x0f;
 }
 
-/* Takes a frame apart as far as the TCP header's 20 bytes. False: this is no TCP segment. */
-static __always_inline bool tcp_read(struct packet *packet, void *data, void *end)
+/* Behind Ethernet: finds the TCP header. False: this is no TCP segment. */
+static __always_inline bool tcp_read_network(struct packet *packet)
 {
 	struct tcphdr *tcp;
 
-	if (!eth_read(packet, data, end))
-		return false;
 	if (packet->protocol == be16_from(ETH_P_IP)) {
 		if (!ipv4_read(packet))
 			return false;
@@ -53,6 +51,12 @@ static __always_inline bool tcp_read(struct packet *packet, void *data, void *en
 	barrier_var(tcp);
 	packet->tcp = tcp;
 	return (void *)(tcp + 1) <= packet->end;
+}
+
+/* Takes a frame apart as far as the TCP header's 20 bytes. */
+static __always_inline bool tcp_read(struct packet *packet, void *data, void *end)
+{
+	return eth_read(packet, data, end) && tcp_read_network(packet);
 }
 
 /* The tuple of a segment that came in. */
@@ -158,7 +162,7 @@ __noinline int skb_tcp_header(struct __sk_buff *skb, struct tcp_header_copy *cop
 static __always_inline bool tcp_header_read(void *ctx, bool xdp, const struct packet *packet,
 					    struct tcp_header_copy *copy)
 {
-	copy->offset = (__u32)((void *)packet->tcp - (void *)packet->eth);
+	copy->offset = (__u32)((void *)packet->tcp - packet->start);
 	copy->length = packet_tcp_header(packet);
 	return !(xdp ? xdp_tcp_header(ctx, copy) : skb_tcp_header(ctx, copy));
 }

@@ -352,7 +352,7 @@ static int link_swap(const struct attachment *attachment, const struct netdev *d
 	return error;
 }
 
-static int attach_xdp(const struct attachment *attachment, const struct netdev *dev, int program,
+static int attach_xdp(struct attachment *attachment, const struct netdev *dev, int program,
 		      struct interface *interface)
 {
 	enum attach_mode mode = attachment->options->mode;
@@ -379,6 +379,11 @@ static int attach_xdp(const struct attachment *attachment, const struct netdev *
 	error = link_create(attachment, dev, LINK_XDP, program, BPF_XDP, XDP_FLAGS_SKB_MODE);
 	if (error)
 		return fail("cannot attach XDP to %s: %s", dev->name, strerror(-error));
+	/* The metadata of a generic program does not survive the copy that the kernel makes of a frame. */
+	attachment->instance.set.flags |= SETTING_TC_VALIDATES;
+	error = instance_store_settings(&attachment->instance);
+	if (error)
+		return fail("cannot write the settings: %s", strerror(-error));
 	return EXIT_DONE;
 }
 
