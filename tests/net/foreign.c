@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* What is not ours goes where it always went: other ports, closed ports, other protocols, other owners. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include "product.h"
+
+enum {
+	PORT = 8080,
+	OTHER = 8081,
+};
+
+CASE("a protected port on which nothing listens refuses, as do closed ports beside it")
+{
+	struct product product = product_new(NULL, "--port 8080,8082");
+	static const char *const addresses[] = { SERVER_IP4, SERVER_IP6 };
+
+	for (int i = 0; i < 4; i++) {
+		int64_t begin = now_ms();
+		int fd = tcp_connect(product.pair.client, addresses[i & 1], i < 2 ? 8082 : 8083, 2000);
+
+		EXPECT(fd < 0 && errno == ECONNREFUSED, "port %d of %s: %s", i < 2 ? 8082 : 8083, addresses[i & 1],
+		       fd < 0 ? strerror(errno) : "connected");
+		EXPECT(now_ms() - begin < 500, "the refusal took %lld ms", (long long)(now_ms() - begin));
+	}
+	EXPECT_EQ(counter(&product, "syn_received"), 2);
+	EXPECT_EQ(counter(&product, "syn_passed_not_learned"), 2);
+}
+
+CASE("a listener that closes refuses at once, and one that opens again is answered for again")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
+	long long before;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	while ((fd = tcp_accept(listener, 20)) >= 0)
+		close(fd);
+	close(listener);
+	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
+	EXPECT(fd < 0 && errno == ECONNREFUSED, "%s", fd < 0 ? strerror(errno) : "connected to a closed port");
+	EXPECT_EQ(counter(&product, "syn_passed_listener_gone"), 1);
+	listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
+	EXPECT(fd >= 0, "%s", strerror(errno));
+	close(fd);
+	before = counter(&product, "syn_answered");
+	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
+	EXPECT(fd >= 0, "%s", strerror(errno));
+	close(fd);
+	EXPECT_EQ(counter(&product, "syn_answered"), before + 1, "the new listener is not answered for");
+	close(listener);
+}
+
+CASE("other ports, UDP and ICMP are untouched")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	int listener = tcp_listen(product.pair.server, NULL, OTHER, 64), fd, udp[2];
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+	char word[8];
+
+	fd = tcp_connect(product.pair.client, SERVER_IP4, OTHER, 2000);
+	EXPECT(fd >= 0, "port %d: %s", OTHER, strerror(errno));
+	close(fd);
+	inet_pton(AF_INET, SERVER_IP4, &address.sin_addr);
+	netns_enter(product.pair.server);
+	udp[0] = socket(AF_INET, SOCK_DGRAM, 0);
+	netns_enter(product.pair.client);
+	udp[1] = socket(AF_INET, SOCK_DGRAM, 0);
+	netns_enter(NULL);
+	REQUIRE(!bind(udp[0], (void *)&address, sizeof(address)));
+	EXPECT_EQ(sendto(udp[1], "datagram", 8, 0, (void *)&address, sizeof(address)), 8);
+	EXPECT_EQ(tcp_read(udp[0], word, 8, 1000), 8, "UDP to the protected port's number");
+	close(udp[0]);
+	/* Now nothing has that UDP port: an ICMP error must find its way back. */
+	EXPECT_EQ(connect(udp[1], (void *)&address, sizeof(address)), 0);
+	EXPECT_EQ(send(udp[1], "x", 1, 0), 1);
+	EXPECT(WAIT_FOR(recv(udp[1], word, 1, MSG_DONTWAIT) < 0 && errno == ECONNREFUSED, 1000), "no ICMP error");
+	close(udp[1]);
+	EXPECT_EQ(counter(&product, "syn_received"), 0);
+	close(listener);
+}
+
+CASE("a SYN for another MAC, or to an address that is not local, is not answered")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct tcp_frame frame;
+	struct hand hand;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	hand = hand_new(wire, 3, 30000, SERVER_IP4, PORT, true);
+	memcpy(hand.spec.dst_mac, "\x02\x77\x00\x00\x00\x99", 6);
+	wire_send(wire, &hand.spec);
+	EXPECT(!wire_recv(wire, &hand.spec, 200, &frame), "answered to another's MAC");
+	EXPECT_EQ(counter(&product, "syn_passed_other_mac"), 1);
+	hand = hand_new(wire, 3, 30001, "10.99.0.1", PORT, true);
+	wire_send(wire, &hand.spec);
+	EXPECT(!wire_recv_flags(wire, &hand.spec, SYN, 0, 200, &frame), "answered for another's address");
+	wire_close(wire);
+	close(listener);
+}
+
+/*
+ *   client ── veth ── server: DNAT 8080 ── veth ── container: listens on 8080
+ *                       └ listens on 8080 as well, and is not asked
+ */
+CASE("a published port that DNAT sends to a container reaches it, though a local socket listens there, too")
+{
+	struct product product = product_new(NULL, NULL);
+	struct netns *container = netns_new("container");
+	int local, inside, reached = 0;
+
+	netns_veth(product.pair.server, "to-container", NULL, container, "eth0", NULL, NULL);
+	netns_must(product.pair.server, "ip addr add 172.31.0.1/24 dev to-container");
+	netns_must(container, "ip addr add 172.31.0.2/24 dev eth0 && ip route add default via 172.31.0.1");
+	netns_sysctl(product.pair.server, "net.ipv4.ip_forward", "1");
+	netns_must(product.pair.server,
+		   "nft 'add table ip n; add chain ip n p { type nat hook prerouting priority -100; }; "
+		   "add rule ip n p iifname " SERVER_IF " tcp dport 8080 dnat to 172.31.0.2:8080'");
+	local = tcp_listen(product.pair.server, NULL, PORT, 64);
+	inside = tcp_listen(container, NULL, PORT, 64);
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	for (int i = 0; i < 20; i++) {
+		int fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000), accepted;
+
+		EXPECT(fd >= 0, "connection %d: %s", i, strerror(errno));
+		accepted = tcp_accept(inside, 500);
+		reached += accepted >= 0;
+		close(accepted);
+		close(fd);
+	}
+	EXPECT_EQ(reached, 20, "connections to the container");
+	EXPECT(tcp_accept(local, 50) < 0, "the local socket got a connection");
+	EXPECT_EQ(counter(&product, "service_learned"), 0);
+	EXPECT_EQ(counter(&product, "syn_answered"), 0);
+	close(local);
+	close(inside);
+}
+
+CASE("a listener in another namespace, and one bound to another device, are never answered for")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	int fd, listener = tcp_listen(product.pair.server, "127.0.0.1", PORT, 64);
+
+	for (int i = 0; i < 5; i++) {
+		fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+		EXPECT(fd < 0 && errno == ECONNREFUSED, "a listener on 127.0.0.1 answered");
+	}
+	EXPECT_EQ(counter(&product, "service_learned"), 0);
+	close(listener);
+}
+
+CASE("an MPTCP listener keeps its SYNs")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	int fd;
+
+	netns_spawn(product.pair.server, "/dev/null", "build/tests/tools/respond --port %d --mptcp --echo", PORT);
+	REQUIRE(WAIT_FOR(netns_listens(product.pair.server, PORT), 3000));
+	for (int i = 0; i < 5; i++) {
+		fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+		EXPECT(fd >= 0, "connection %d: %s", i, strerror(errno));
+		close(fd);
+	}
+	EXPECT_EQ(counter(&product, "syn_answered"), 0);
+	EXPECT_EQ(counter(&product, "syn_passed_listener_kind"), 4);
+}
+
+int main(int argc, char **argv)
+{
+	return report_main(argc, argv, NULL);
+}
