@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-#   make          build/xdp-handshake
-#   make demo     as root: the main job, shown on a veth pair
-#   make check    as root: every test          make test   those that need neither root nor network
-#   make help     the other targets
+#   make                build/xdp-handshake
+#   make demo           as root: the main job, shown on a veth pair
+#   make check          as root: every test
+#   make test           the tests that need neither root nor network
+#   make check-kernels  the same build in other kernels, in QEMU
+#   make deps           install what a build needs (deps-demo, deps-check, deps-kernels: what those need)
+#   make install        to $(DESTDIR)$(PREFIX)
+#   make clean
+#
+# V=1 shows the commands.
 
 .DELETE_ON_ERROR:
+.SECONDARY:
 .DEFAULT_GOAL := all
 
 VERSION := 0.1.0
+PREFIX ?= /usr/local
 
 CC ?= cc
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
 PKG_CONFIG ?= pkg-config
 B := build
+T := $(B)/tests
 
 ifeq ($(V),1)
 Q :=
@@ -25,27 +34,26 @@ say = @printf '  %-8s %s\n'
 endif
 
 WARN := -Wall -Wextra -Werror
-MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 $(WARN) -Wno-unused-parameter -Iinclude \
-	$(if $(MULTIARCH),-I/usr/include/$(MULTIARCH))
 CFLAGS ?= -O2 -g
+# Asked when used, not when read: `make deps` runs where there is no compiler yet.
+MULTIARCH = $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/null))
+BPF_CFLAGS = -O2 -g -fno-strict-aliasing -target bpf -mcpu=v3 $(WARN) -Wno-unused-parameter -Iinclude $(MULTIARCH)
 HOST_CFLAGS := -std=gnu11 $(WARN) -Wmissing-prototypes -Wstrict-prototypes -D_GNU_SOURCE -Iinclude -I$(B)/bpf \
 	-DXDPH_VERSION='"$(VERSION)"'
-LIBS := $(shell $(PKG_CONFIG) --libs libbpf jansson 2>/dev/null || echo -lbpf -ljansson)
+LIBS = $(shell $(PKG_CONFIG) --libs libbpf jansson 2>/dev/null || echo -lbpf -ljansson)
 
 BPF_HEADERS := $(wildcard bpf/*.h include/*.h include/*.def)
-USER_SOURCES := $(wildcard user/*.c)
 USER_HEADERS := $(wildcard user/*.h include/*.h include/*.def)
-USER_OBJECTS := $(USER_SOURCES:user/%.c=$(B)/user/%.o)
+USER_OBJECTS := $(patsubst user/%.c,$(B)/user/%.o,$(wildcard user/*.c))
 
 all: $(B)/xdp-handshake $(B)/bpf/xdp_pass.bpf.o
 
-$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile
+# ---- the product ----
+
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) Makefile | tools
 	$(say) BPF $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c $< -o $@
-
-.SECONDARY:
 
 $(B)/bpf/%.skel.h: $(B)/bpf/%.bpf.o
 	$(say) SKEL $@
@@ -60,17 +68,41 @@ $(B)/xdp-handshake: $(USER_OBJECTS)
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
-# ---- tests: tests/run knows what there is; here only how it is built ----
+# One line that names what is missing, instead of a compiler's page.
+tools:
+	$(Q)for tool in $(CC) $(CLANG) $(BPFTOOL) $(PKG_CONFIG); do command -v $$tool >/dev/null || \
+		{ echo "$$tool is missing: run 'make deps' as root" >&2; exit 1; }; done
+	$(Q)$(PKG_CONFIG) --exists libbpf jansson || \
+		{ echo "libbpf or jansson is missing: run 'make deps' as root" >&2; exit 1; }
 
-T := $(B)/tests
-TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools
-TEST_BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(if $(MULTIARCH),-I/usr/include/$(MULTIARCH))
-TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o)
-TEST_HEADERS := $(wildcard tests/lib/*.h tests/tools/*.h tests/net/*.h)
+install: all
+	install -D -m 755 $(B)/xdp-handshake $(DESTDIR)$(PREFIX)/sbin/xdp-handshake
+	install -D -m 644 $(B)/bpf/xdp_pass.bpf.o $(DESTDIR)$(PREFIX)/lib/xdp-handshake/xdp_pass.bpf.o
+
+# ---- the demo ----
+
 TOOLS := $(addprefix $(T)/tools/,delay flood respond churn)
-NET_TESTS := $(patsubst tests/net/%.c,$(T)/net/%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 
-$(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS)
+demo: deps-demo
+	$(Q)$(MAKE) --no-print-directory all $(T)/tools/flood $(T)/demo/far_end.bpf.o
+	$(Q)tests/demo/demo
+
+# ---- tests: how they are built; tests/run runs and counts them ----
+
+TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools
+TEST_BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(MULTIARCH)
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-format-overflow -Wno-format-truncation
+TEST_HEADERS := $(wildcard tests/*/*.h include/*.h include/*.def)
+TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o)
+UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+UNIT_TESTS := $(UNIT:%=$(T)/unit/%)
+SAN_TESTS := $(UNIT:%=$(T)/san/%)
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
+NET_TESTS := $(NET:%=$(T)/net/%)
+FUZZ_SECONDS ?= 10
+
+$(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
 	$(say) BPF $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(TEST_BPF_CFLAGS) -c $< -o $@
@@ -100,9 +132,86 @@ $(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
 
-net-tests: all $(TOOLS) $(NET_TESTS)
+# Pure code, built from the very headers that the BPF programs are built from; and once more with sanitizers.
+UNIT_SOURCES := tests/lib/report.c user/format.c user/ports.c
+
+$(UNIT_TESTS): $(T)/unit/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(BPF_HEADERS) Makefile
+	$(say) CC $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -lm -o $@
+
+$(SAN_TESTS): $(T)/san/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(BPF_HEADERS) Makefile
+	$(say) CC $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O1 -g $(SAN) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -lm -o $@
+
+$(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c user/format.c user/ports.c $(TEST_HEADERS) Makefile
+	$(say) FUZZ $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
+		user/format.c user/ports.c -o $@
+
+$(T)/prog/table: $(patsubst tests/%.c,$(T)/%.o,$(wildcard tests/prog/*.c)) $(T)/libtest.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
+
+test: $(UNIT_TESTS) $(SAN_TESTS)
+	$(Q)tests/run $^
+
+check: deps-check
+	$(Q)$(MAKE) --no-print-directory check-now
+
+check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \
+		$(T)/prog/table $(NET_TESTS)
+	$(Q)[ "$$(id -u)" = 0 ] || { echo "make check needs root (make test does not)" >&2; exit 1; }
+	$(Q)tests/run tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %') $(T)/lib/selftest \
+		$(T)/tools/selftest $(T)/prog/table $(NET_TESTS)
+
+check-kernels: deps-kernels
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/vm/run
+
+# ---- packages: the only place that knows a package manager ----
+
+BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev bpftool pkg-config linux-libc-dev
+DEMO_PACKAGES := $(BUILD_PACKAGES) libnet1-dev nginx-light curl iproute2 ethtool util-linux procps
+CHECK_PACKAGES := $(DEMO_PACKAGES) git diffutils wrk nftables sparse clang-format jq libclang-rt-dev libcap2-bin
+KERNELS_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 busybox-static ethtool iproute2 nftables util-linux xz-utils \
+	debian-archive-keyring
+
+# Says what it installs; nothing where all is there. A policy for the time being keeps packages from starting
+# services.
+define install
+	$(Q)missing=; for package in $(1); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get >/dev/null || { echo "install these by hand, or their like:$$missing" >&2; exit 1; }; \
+	as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	echo "installing:$$missing"; \
+	policy=/usr/sbin/policy-rc.d; ours=; \
+	if ! [ -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' | $$as tee $$policy >/dev/null; $$as chmod +x $$policy; ours=1; fi; \
+	trap '[ -z "$$ours" ] || $$as rm -f $$policy' EXIT INT TERM; \
+	$$as apt-get -qq update && \
+	$$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null
+endef
+
+deps:
+	$(call install,$(BUILD_PACKAGES))
+
+deps-demo:
+	$(call install,$(DEMO_PACKAGES))
+
+deps-check:
+	$(call install,$(CHECK_PACKAGES))
+
+deps-kernels:
+	$(call install,$(KERNELS_PACKAGES))
 
 clean:
 	$(Q)rm -rf $(B)
 
-.PHONY: all clean
+help:
+	$(Q)sed -n '3,13s/^# \{0,1\}//p' Makefile
+
+.PHONY: all tools install demo test check check-now check-kernels deps deps-demo deps-check deps-kernels clean help

@@ -72,6 +72,22 @@ static __always_inline bool syn_note(struct syn *syn, const struct packet *packe
 			   host32(packet->tcp->seq), packet->tcp->source, syn->offered);
 }
 
+/* Whether the stack holds the tuple: then it alone can answer, and a cookie could not be promoted. */
+static __always_inline bool syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
+{
+	bool held = false;
+
+	if (known(syn->set, syn->hash)) {
+		__u32 state = lookup_state(ctx, &syn->tuple, is_ipv4);
+
+		held = state && state != KERNEL_TCP_LISTEN;
+	}
+	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
+	 */
+	barrier_var(held);
+	return held;
+}
+
 /* What the connection will have: of what is offered, what the service grants and the cookie can carry. */
 struct choice {
 	struct cookie_options options;
@@ -319,12 +335,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, false))
 		PASS_SYN(&syn, option_uncarried);
 
-	if (known(set, syn.hash)) {
-		__u32 state = lookup_state(ctx, &syn.tuple, packet->is_ipv4);
-
-		if (state && state != KERNEL_TCP_LISTEN)
-			PASS_OR_DROP_SYN(&syn, held, true);
-	}
+	if (syn_held(ctx, &syn, packet->is_ipv4))
+		PASS_OR_DROP_SYN(&syn, held, true);
 
 	if (syn.service->policy == POLICY_SHADOW)
 		PASS_SYN(&syn, shadow);

@@ -17,8 +17,8 @@
 #include "used.h"
 
 enum {
-	PROMOTE_NEXT = -1, /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
-	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
+	PROMOTE_NEXT = -1,    /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
+	PROMOTE_DROP = 2,     /* TC_ACT_SHOT */
 	PROMOTE_BATCH_MS = 2, /* where a segment cannot go round: how long its batch may take */
 };
 
@@ -91,7 +91,8 @@ static __always_inline bool promote_in_batch(const struct cpu *cpu, __u64 hash, 
 
 /* Settles a segment that carries a right cookie, or follows one that did (@metadata), or came round. */
 static __always_inline int promote_settle(struct __sk_buff *skb, const struct packet *packet,
-					  const struct settings *set, struct cpu *cpu, const struct tuple *tuple,
+					  const struct settings *set, struct cpu *cpu,
+					  const struct tuple *tuple,
 					  const struct handshake_metadata *metadata, bool requeued)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed), now_ms = clock_ms();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Under load: programs replaced, keys rotated, tuples used again at once; and what detach does to handshakes. */
+/* Under load: programs replaced, keys rotated, tuples used again at once; and what detach does to
+ * handshakes. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,7 +21,8 @@ enum {
 
 static void serve(const struct product *product, const char *how)
 {
-	netns_spawn(product->pair.server, "/dev/null", TOOLS "respond --port %d --backlog 4096 --quiet %s", PORT, how);
+	netns_spawn(product->pair.server, "/dev/null", TOOLS "respond --port %d --backlog 4096 --quiet %s",
+		    PORT, how);
 	REQUIRE(WAIT_FOR(netns_listens(product->pair.server, PORT), 3000));
 }
 
@@ -37,7 +39,8 @@ static struct load load_start(const struct product *product, const char *argumen
 
 	snprintf(load.output, sizeof(load.output), "build/tests/load-%d-%d", getpid(), number++);
 	load.pid = netns_spawn(product->pair.client, load.output,
-			       TOOLS "churn --connect " SERVER_IP4 " --port %d --deadline 20 %s", PORT, arguments);
+			       TOOLS "churn --connect " SERVER_IP4 " --port %d --deadline 20 %s", PORT,
+			       arguments);
 	return load;
 }
 
@@ -57,8 +60,8 @@ static void transfer_round(const int *fds, int count, unsigned int round)
 
 	for (int i = 0; i < count; i++) {
 		memset(block, (int)(i + round), sizeof(block));
-		if (!EXPECT(write(fds[i], block, sizeof(block)) == sizeof(block), "transfer %d, round %u: %s", i, round,
-			    strerror(errno)))
+		if (!EXPECT(write(fds[i], block, sizeof(block)) == sizeof(block),
+			    "transfer %d, round %u: %s", i, round, strerror(errno)))
 			report_abandon();
 	}
 	for (int i = 0; i < count; i++) {
@@ -88,11 +91,14 @@ CASE("attach over a running attachment, 20 times, under 500 transfers and 2,000 
 		fds[i] = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000);
 		REQUIRE(fds[i] >= 0, "transfer %d: %s", i, strerror(errno));
 	}
-	EXPECT(counter(&product, "promoted") > promoted + TRANSFERS * 9 / 10, "few transfers were promoted");
-	connects = load_start(&product, "--count 60000 --rate 2000 --concurrency 256 --payload 100 --expect-echo");
+	EXPECT(counter(&product, "promoted") > promoted + TRANSFERS * 9 / 10,
+	       "few transfers were promoted");
+	connects = load_start(&product,
+			      "--count 60000 --rate 2000 --concurrency 256 --payload 100 --expect-echo");
 	for (int i = 0; i < 20; i++) {
 		pid_t attach = netns_spawn(product.pair.server, NULL,
-					   PROGRAM " attach " SERVER_IF " --port 8080 --firewall-checked --pin-path %s "
+					   PROGRAM " attach " SERVER_IF
+						   " --port 8080 --firewall-checked --pin-path %s "
 						   "2>/dev/null",
 					   product.pins);
 
@@ -121,7 +127,8 @@ CASE("a new port while attached: connections that exist on it are known from the
 	product_admit(&product, SERVER_IP4, PORT);
 	EXPECT_EQ(write(client, "x", 1), 1);
 	EXPECT_EQ(tcp_read(server, &byte, 1, 1000), 1);
-	EXPECT_EQ(counter(&product, "ack_connected"), 0, "an exact lookup had to find it: the filter was not filled");
+	EXPECT_EQ(counter(&product, "ack_connected"), 0,
+		  "an exact lookup had to find it: the filter was not filled");
 	EXPECT(counter(&product, "ack_known") > 0);
 	close(client);
 	close(server);
@@ -144,8 +151,11 @@ CASE("detach drains: a handshake in flight still gets its connection; --now does
 	hand = hand_new(wire, 5, 20000, SERVER_IP4, PORT, true);
 	REQUIRE(hand_syn(&hand));
 	begin = now_ms();
-	detach = netns_spawn(product.pair.server, "/dev/null", PROGRAM " detach " SERVER_IF " --pin-path %s", product.pins);
-	REQUIRE(WAIT_FOR(strstr(netns_output(product.pair.server, PROGRAM " status --pin-path %s", product.pins), "draining"),
+	detach = netns_spawn(product.pair.server, "/dev/null",
+			     PROGRAM " detach " SERVER_IF " --pin-path %s", product.pins);
+	REQUIRE(WAIT_FOR(strstr(netns_output(product.pair.server, PROGRAM " status --pin-path %s",
+					     product.pins),
+				"draining"),
 			 1000));
 	poll(NULL, 0, 500);
 	wire_send(wire, &hand.spec);
@@ -158,10 +168,12 @@ CASE("detach drains: a handshake in flight still gets its connection; --now does
 	close(fd);
 	EXPECT_EQ(counter(&product, "syn_passed_draining"), 1);
 	EXPECT_EQ(netns_stop(detach, 0, 5000), 0, "detach");
-	EXPECT(now_ms() - begin >= 1900, "detach took %lld ms, less than a cookie's life", (long long)(now_ms() - begin));
+	EXPECT(now_ms() - begin >= 1900, "detach took %lld ms, less than a cookie's life",
+	       (long long)(now_ms() - begin));
 	EXPECT(netns_sh(NULL, "test -e %s", product.pins), "pins are left");
 
-	product_must(&product, "attach " SERVER_IF " --port 8080 --canary once --epoch 1 --firewall-checked");
+	product_must(&product,
+		     "attach " SERVER_IF " --port 8080 --canary once --epoch 1 --firewall-checked");
 	product_admit(&product, SERVER_IP4, PORT);
 	while ((fd = tcp_accept(listener, 50)) >= 0)
 		close(fd);
@@ -184,11 +196,13 @@ CASE("50 key rotations at an epoch of one second under 10,000 handshakes of 100 
 	char first[64], last[64];
 
 	serve(&product, "--echo");
-	netns_spawn(product.pair.relay, "/dev/null", TOOLS "delay --ms 50 " RELAY_CLIENT_IF " " RELAY_SERVER_IF);
+	netns_spawn(product.pair.relay, "/dev/null",
+		    TOOLS "delay --ms 50 " RELAY_CLIENT_IF " " RELAY_SERVER_IF);
 	product_admit(&product, SERVER_IP4, PORT);
 	product_must(&product, "key show");
 	snprintf(first, sizeof(first), "%.20s", netns_said());
-	load = load_start(&product, "--count 10000 --rate 190 --concurrency 256 --payload 10 --expect-echo");
+	load = load_start(&product,
+			  "--count 10000 --rate 190 --concurrency 256 --payload 10 --expect-echo");
 	for (int i = 0; i < 50; i++) {
 		product_must(&product, "key rotate");
 		poll(NULL, 0, 1000);
@@ -214,7 +228,8 @@ CASE("the server closes first, the client uses its port again at once: 500 times
 	/* And by IPv6. */
 	product_admit(&product, SERVER_IP6, PORT);
 	EXPECT_EQ(netns_sh(product.pair.client,
-			   TOOLS "churn --connect " SERVER_IP6 " --port %d --deadline 20 --count 500 --concurrency 1 "
+			   TOOLS "churn --connect " SERVER_IP6
+				 " --port %d --deadline 20 --count 500 --concurrency 1 "
 				 "--bind-port 40000 --server-closes",
 			   PORT),
 		  0, "%s", netns_said());
@@ -228,7 +243,8 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	pid_t run;
 
 	run = netns_spawn(product.pair.server, "build/tests/run.log",
-			  PROGRAM " run " SERVER_IF " --port 8080 --firewall-checked --pin-path %s", product.pins);
+			  PROGRAM " run " SERVER_IF " --port 8080 --firewall-checked --pin-path %s",
+			  product.pins);
 	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 5000), "%s",
 		netns_said());
 	product_admit(&product, SERVER_IP4, PORT);
@@ -237,9 +253,12 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	server = tcp_accept(listener, 1000);
 	REQUIRE(client >= 0 && server >= 0);
-	snprintf(before, sizeof(before), "%s",
-		 netns_output(NULL, "bpftool -j map dump pinned %s/settings | jq .[0].formatted.value.known_generation",
-			      product.pins));
+	snprintf(
+		before, sizeof(before), "%s",
+		netns_output(
+			NULL,
+			"bpftool -j map dump pinned %s/settings | jq .[0].formatted.value.known_generation",
+			product.pins));
 	EXPECT(WAIT_FOR(strcmp(before, netns_output(NULL,
 						    "bpftool -j map dump pinned %s/settings | jq "
 						    ".[0].formatted.value.known_generation",

@@ -16,15 +16,17 @@ enum {
 /* Programs, maps and links of ours in the kernel: what must not be left behind. */
 static int ours_in_kernel(void)
 {
-	return atoi(netns_output(NULL, "(bpftool prog show; bpftool map show) | grep -cE 'name (xdp_handshake|xdp_drain|"
-				       "tc_promote|tc_learn|known_tuples|used_cookies)' || true"));
+	return atoi(netns_output(
+		NULL, "(bpftool prog show; bpftool map show) | grep -cE 'name (xdp_handshake|xdp_drain|"
+		      "tc_promote|tc_learn|known_tuples|used_cookies)' || true"));
 }
 
 /*
  * Runs a command that must fail: with @code, one line on standard error that names @thing and @remedy, and
  * nothing left behind.
  */
-static void expect_refusal(const struct netns *ns, int code, const char *thing, const char *remedy, const char *command)
+static void expect_refusal(const struct netns *ns, int code, const char *thing, const char *remedy,
+			   const char *command)
 {
 	int before = ours_in_kernel(), status;
 	const char *newline;
@@ -32,10 +34,10 @@ static void expect_refusal(const struct netns *ns, int code, const char *thing, 
 	status = netns_sh(ns, "%s", command);
 	EXPECT_EQ(status, code, "%s: %s", command, netns_said());
 	newline = strchr(netns_said(), '\n');
-	EXPECT(!strncmp(netns_said(), "xdp-handshake: ", 15) && (!newline || !newline[1]), "%s: not one line: %s", command,
-	       netns_said());
-	EXPECT(strstr(netns_said(), thing) && strstr(netns_said(), remedy), "%s: does not name %s and %s: %s", command,
-	       thing, remedy, netns_said());
+	EXPECT(!strncmp(netns_said(), "xdp-handshake: ", 15) && (!newline || !newline[1]),
+	       "%s: not one line: %s", command, netns_said());
+	EXPECT(strstr(netns_said(), thing) && strstr(netns_said(), remedy),
+	       "%s: does not name %s and %s: %s", command, thing, remedy, netns_said());
 	/* The kernel frees in its own time. */
 	EXPECT(WAIT_FOR(ours_in_kernel() <= before, 3000), "%s: programs or maps are left behind", command);
 }
@@ -86,7 +88,8 @@ CASE("an unknown interface, no permission, and tcp_syncookies=0: one line with t
 
 	expect_refusal(pair.server, 1, "'eth77'", "ip link", PROGRAM " attach eth77 --port 80");
 	expect_refusal(pair.server, 1, "not allowed", "root",
-		       "setpriv --reuid 65534 --regid 65534 --clear-groups " PROGRAM " attach veth-server --port 80");
+		       "setpriv --reuid 65534 --regid 65534 --clear-groups " PROGRAM
+		       " attach veth-server --port 80");
 	netns_sysctl(pair.server, "net.ipv4.tcp_syncookies", "0");
 	expect_refusal(pair.server, 1, "tcp_syncookies", "sysctl -w net.ipv4.tcp_syncookies=1",
 		       PROGRAM " attach veth-server --port 80");
@@ -98,23 +101,29 @@ CASE("a kernel without BTF, or without the kfunc: one line with the remedy, exit
 
 	/* A private mount namespace with another /sys/kernel/btf and no other vmlinux to be found. */
 	expect_refusal(pair.server, 1, "BTF", "CONFIG_DEBUG_INFO_BTF",
-		       "unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && mount -t tmpfs none /boot 2>/dev/null; "
-		       "mount -t tmpfs none /lib/modules 2>/dev/null; " PROGRAM " attach veth-server --port 80'");
-	/* The BTF of a program that has no kfuncs: a kernel of before 6.9, as far as can be seen. */
-	expect_refusal(pair.server, 1, "bpf_sk_assign_tcp_reqsk", "backports",
-		       "unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && llvm-objcopy --dump-section "
-		       ".BTF=/sys/kernel/btf/vmlinux build/bpf/xdp_pass.bpf.o /dev/null && " PROGRAM
+		       "unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && mount -t tmpfs none /boot "
+		       "2>/dev/null; "
+		       "mount -t tmpfs none /lib/modules 2>/dev/null; " PROGRAM
 		       " attach veth-server --port 80'");
+	/* The BTF of a program that has no kfuncs: a kernel of before 6.9, as far as can be seen. */
+	expect_refusal(
+		pair.server, 1, "bpf_sk_assign_tcp_reqsk", "backports",
+		"unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && llvm-objcopy --dump-section "
+		".BTF=/sys/kernel/btf/vmlinux build/bpf/xdp_pass.bpf.o /dev/null && " PROGRAM
+		" attach veth-server --port 80'");
 }
 
 CASE("native mode where the driver has none, and an interface with another's XDP program")
 {
 	struct pair pair = pair_new(NULL);
 
-	expect_refusal(pair.server, 1, "native XDP", "--mode generic", PROGRAM " attach lo --port 80 --mode native");
+	expect_refusal(pair.server, 1, "native XDP", "--mode generic",
+		       PROGRAM " attach lo --port 80 --mode native");
 	netns_xdp(pair.server, SERVER_IF, 2);
-	expect_refusal(pair.server, 1, "already carries", "xdp off", PROGRAM " attach veth-server --port 80");
-	EXPECT(strstr(netns_output(pair.server, "ip link show dev " SERVER_IF), "xdp"), "the other's program is gone");
+	expect_refusal(pair.server, 1, "already carries", "xdp off",
+		       PROGRAM " attach veth-server --port 80");
+	EXPECT(strstr(netns_output(pair.server, "ip link show dev " SERVER_IF), "xdp"),
+	       "the other's program is gone");
 }
 
 CASE("no bpf file system: mounted where that lasts, refused where it would not")
@@ -129,17 +138,21 @@ CASE("no bpf file system: mounted where that lasts, refused where it would not")
 		       "ip netns exec $(ip netns list | grep -o 'xh[^ ]*server' | head -1) " PROGRAM
 		       " attach veth-server --port 80");
 	expect_refusal(pair.server, 1, "/sys/fs/bpf", "--pin-path",
-		       "true; " PROGRAM " attach veth-server --port 80 --pin-path /sys/fs/bpf/$(head -c 300 /dev/zero | tr '\\0' x)");
+		       "true; " PROGRAM " attach veth-server --port 80 --pin-path /sys/fs/bpf/$(head -c "
+					"300 /dev/zero | tr '\\0' x)");
 }
 
 CASE("reading commands without an attachment say so")
 {
-	static const char *const commands[] = { "status", "stats", "listeners", "connections", "key show", "key rotate",
+	static const char *const commands[] = { "status",	"stats",
+						"listeners",	"connections",
+						"key show",	"key rotate",
 						"detach --all", "set *:80 policy=shadow" };
 	char command[256];
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
-		snprintf(command, sizeof(command), PROGRAM " %s --pin-path /sys/fs/bpf/xdp-handshake-none", commands[i]);
+		snprintf(command, sizeof(command), PROGRAM " %s --pin-path /sys/fs/bpf/xdp-handshake-none",
+			 commands[i]);
 		expect_refusal(NULL, 1, "nothing is attached", "xdp-handshake attach", command);
 	}
 }
@@ -154,16 +167,19 @@ CASE("after detach --all nothing is left in the kernel, nor pinned")
 	product_must(&product, "detach --all --now");
 	EXPECT(WAIT_FOR(ours_in_kernel() == before, 3000), "programs or maps are left");
 	EXPECT(access(product.pins, F_OK), "the pin path is left");
-	EXPECT(!strstr(netns_output(product.pair.server, "ip link show dev " SERVER_IF), "xdp"), "XDP is left");
+	EXPECT(!strstr(netns_output(product.pair.server, "ip link show dev " SERVER_IF), "xdp"),
+	       "XDP is left");
 }
 
 CASE("a foreign file under the pin path survives detach")
 {
 	struct product product = product_new(NULL, "--port 8080");
 
-	netns_must(NULL, "bpftool map create %s/mine type array key 4 value 4 entries 1 name mine", product.pins);
+	netns_must(NULL, "bpftool map create %s/mine type array key 4 value 4 entries 1 name mine",
+		   product.pins);
 	product_must(&product, "detach --all --now");
-	EXPECT(!access(product.pins, F_OK) && !netns_sh(NULL, "test -e %s/mine", product.pins), "it is gone");
+	EXPECT(!access(product.pins, F_OK) && !netns_sh(NULL, "test -e %s/mine", product.pins),
+	       "it is gone");
 	EXPECT_STR(netns_output(NULL, "ls %s", product.pins), "mine");
 	netns_must(NULL, "rm %s/mine && rmdir %s", product.pins, product.pins);
 }
@@ -175,7 +191,8 @@ CASE("another network namespace's instance is refused by name")
 
 	snprintf(command, sizeof(command), PROGRAM " status --pin-path %s", product.pins);
 	expect_refusal(product.pair.client, 1, "another network namespace", "nsenter", command);
-	snprintf(command, sizeof(command), PROGRAM " attach veth-client --port 80 --pin-path %s", product.pins);
+	snprintf(command, sizeof(command), PROGRAM " attach veth-client --port 80 --pin-path %s",
+		 product.pins);
 	expect_refusal(product.pair.client, 1, "another network namespace", "--pin-path", command);
 }
 
@@ -191,8 +208,9 @@ CASE("bpftool shows services and connections by the names of fields and enumerat
 	server = tcp_accept(listener, 1000);
 	dump = netns_output(NULL, "bpftool map dump pinned %s/services", product.pins);
 	REQUIRE(dump);
-	EXPECT(strstr(dump, "\"admission\": \"SERVICE_ADMITTED\"") && strstr(dump, "\"policy\": \"POLICY_ALWAYS\"") &&
-		       strstr(dump, "\"rcv_wscale\"") && strstr(dump, "\"window\""),
+	EXPECT(strstr(dump, "\"admission\": \"SERVICE_ADMITTED\"") &&
+		       strstr(dump, "\"policy\": \"POLICY_ALWAYS\"") && strstr(dump, "\"rcv_wscale\"") &&
+		       strstr(dump, "\"window\""),
 	       "%s", dump);
 	dump = netns_output(NULL, "bpftool map dump pinned %s/connections", product.pins);
 	REQUIRE(dump);
@@ -200,7 +218,9 @@ CASE("bpftool shows services and connections by the names of fields and enumerat
 		       strstr(dump, "\"mss\": 1460") && strstr(dump, "\"local_port\""),
 	       "%s", dump);
 	/* Only root may read what is pinned, the keys above all. */
-	EXPECT_STR(netns_output(NULL, "stat -c %%a %s/keys %s/services | sort -u", product.pins, product.pins), "600");
+	EXPECT_STR(netns_output(NULL, "stat -c %%a %s/keys %s/services | sort -u", product.pins,
+				product.pins),
+		   "600");
 	close(client);
 	close(server);
 	close(listener);
@@ -232,7 +252,8 @@ CASE("listeners, connections, status and stats keep the contract of their JSON")
 	EXPECT_STR(json_string_value(json_object_get(row, "policy")), "always");
 	EXPECT(json_is_true(json_object_get(row, "admitted")));
 	EXPECT_EQ(json_integer_value(json_object_get(row, "mss")), 1460);
-	EXPECT(json_is_integer(json_object_get(row, "rcv_wscale")) && json_is_integer(json_object_get(row, "window")));
+	EXPECT(json_is_integer(json_object_get(row, "rcv_wscale")) &&
+	       json_is_integer(json_object_get(row, "window")));
 	json_decref(value);
 
 	value = product_json(&product, "connections");
@@ -243,9 +264,11 @@ CASE("listeners, connections, status and stats keep the contract of their JSON")
 	EXPECT_STR(json_string_value(json_object_get(row, "local")), SERVER_IP4 ":8080");
 	EXPECT(!strncmp(json_string_value(json_object_get(row, "remote")), CLIENT_IP4 ":", 10));
 	EXPECT_EQ(json_integer_value(json_object_get(row, "mss")), 1460);
-	EXPECT(json_is_null(json_object_get(row, "snd_wscale")) && json_is_null(json_object_get(row, "rcv_wscale")),
+	EXPECT(json_is_null(json_object_get(row, "snd_wscale")) &&
+		       json_is_null(json_object_get(row, "rcv_wscale")),
 	       "a scale that was not negotiated is null");
-	EXPECT(json_is_true(json_object_get(row, "sack")) && json_is_true(json_object_get(row, "timestamps")) &&
+	EXPECT(json_is_true(json_object_get(row, "sack")) &&
+	       json_is_true(json_object_get(row, "timestamps")) &&
 	       json_is_false(json_object_get(row, "ecn")));
 	json_decref(value);
 
@@ -254,7 +277,8 @@ CASE("listeners, connections, status and stats keep the contract of their JSON")
 	EXPECT_STR(json_string_value(json_object_get(row, "name")), SERVER_IF);
 	EXPECT_STR(json_string_value(json_object_get(row, "mode")), "native");
 	EXPECT_STR(json_string_value(json_object_get(row, "promote")), "reqsk");
-	EXPECT(json_is_object(json_object_get(value, "keys")) && json_is_array(json_object_get(value, "warnings")));
+	EXPECT(json_is_object(json_object_get(value, "keys")) &&
+	       json_is_array(json_object_get(value, "warnings")));
 	json_decref(value);
 	close(client);
 	close(server);

@@ -25,8 +25,8 @@ CASE("a protected port on which nothing listens refuses, as do closed ports besi
 		int64_t begin = now_ms();
 		int fd = tcp_connect(product.pair.client, addresses[i & 1], i < 2 ? 8082 : 8083, 2000);
 
-		EXPECT(fd < 0 && errno == ECONNREFUSED, "port %d of %s: %s", i < 2 ? 8082 : 8083, addresses[i & 1],
-		       fd < 0 ? strerror(errno) : "connected");
+		EXPECT(fd < 0 && errno == ECONNREFUSED, "port %d of %s: %s", i < 2 ? 8082 : 8083,
+		       addresses[i & 1], fd < 0 ? strerror(errno) : "connected");
 		EXPECT(now_ms() - begin < 500, "the refusal took %lld ms", (long long)(now_ms() - begin));
 	}
 	EXPECT_EQ(counter(&product, "syn_received"), 2);
@@ -44,7 +44,8 @@ CASE("a listener that closes refuses at once, and one that opens again is answer
 		close(fd);
 	close(listener);
 	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
-	EXPECT(fd < 0 && errno == ECONNREFUSED, "%s", fd < 0 ? strerror(errno) : "connected to a closed port");
+	EXPECT(fd < 0 && errno == ECONNREFUSED, "%s",
+	       fd < 0 ? strerror(errno) : "connected to a closed port");
 	EXPECT_EQ(counter(&product, "syn_passed_listener_gone"), 1);
 	listener = tcp_listen(product.pair.server, NULL, PORT, 64);
 	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
@@ -81,7 +82,8 @@ CASE("other ports, UDP and ICMP are untouched")
 	/* Now nothing has that UDP port: an ICMP error must find its way back. */
 	EXPECT_EQ(connect(udp[1], (void *)&address, sizeof(address)), 0);
 	EXPECT_EQ(send(udp[1], "x", 1, 0), 1);
-	EXPECT(WAIT_FOR(recv(udp[1], word, 1, MSG_DONTWAIT) < 0 && errno == ECONNREFUSED, 1000), "no ICMP error");
+	EXPECT(WAIT_FOR(recv(udp[1], word, 1, MSG_DONTWAIT) < 0 && errno == ECONNREFUSED, 1000),
+	       "no ICMP error");
 	close(udp[1]);
 	EXPECT_EQ(counter(&product, "syn_received"), 0);
 	close(listener);
@@ -163,7 +165,8 @@ CASE("an MPTCP listener keeps its SYNs")
 	struct product product = product_new(NULL, "--port 8080");
 	int fd;
 
-	netns_spawn(product.pair.server, "/dev/null", "build/tests/tools/respond --port %d --mptcp --echo", PORT);
+	netns_spawn(product.pair.server, "/dev/null", "build/tests/tools/respond --port %d --mptcp --echo",
+		    PORT);
 	REQUIRE(WAIT_FOR(netns_listens(product.pair.server, PORT), 3000));
 	for (int i = 0; i < 5; i++) {
 		fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* An unmodified nginx behind it: requests one by one and at once, large transfers, connections in a hurry. */
+/* An unmodified nginx behind it: requests one by one and at once, large transfers, connections in a hurry.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +35,9 @@ static void start_nginx(const struct product *product)
 	snprintf(folder, sizeof(folder), "/tmp/xdp-handshake-nginx-XXXXXX");
 	REQUIRE(mkdtemp(folder), "%s", strerror(errno));
 	report_at_case_end(remove_folder);
-	netns_must(NULL, "mkdir %s/www %s/www/put %s/tmp && chmod -R a+rwx %s && echo hello > %s/www/index.html", folder,
-		   folder, folder, folder, folder);
+	netns_must(NULL,
+		   "mkdir %s/www %s/www/put %s/tmp && chmod -R a+rwx %s && echo hello > %s/www/index.html",
+		   folder, folder, folder, folder, folder);
 	snprintf(path, sizeof(path), "%s/nginx.conf", folder);
 	conf = fopen(path, "w");
 	REQUIRE(conf);
@@ -53,7 +55,8 @@ static void start_nginx(const struct product *product)
 	REQUIRE(WAIT_FOR(netns_listens(product->pair.server, PORT), 5000), "nginx does not listen");
 }
 
-/* PassiveOpens and what of them the stack got as a SYN: handshakes begun by it, seen as SYN-ACKs it sent. */
+/* PassiveOpens and what of them the stack got as a SYN: handshakes begun by it, seen as SYN-ACKs it sent.
+ */
 static long long syns_passed(const struct product *product)
 {
 	return counters(product, "syn_passed_");
@@ -69,12 +72,13 @@ static void many_requests(const char *host)
 	passed = syns_passed(&product);
 	promoted = counter(&product, "promoted");
 	ok = atoll(netns_output(product.pair.client,
-				"for i in $(seq %d); do curl -sg -m 10 http://%s/; done | grep -c hello", SEQUENTIAL,
-				host));
+				"for i in $(seq %d); do curl -sg -m 10 http://%s/; done | grep -c hello",
+				SEQUENTIAL, host));
 	EXPECT_EQ(ok, SEQUENTIAL, "one after the other");
-	ok = atoll(netns_output(product.pair.client,
-				"for i in $(seq %d); do curl -sg -m 20 http://%s/ & done | grep -c hello; wait",
-				CONCURRENT, host));
+	ok = atoll(netns_output(
+		product.pair.client,
+		"for i in $(seq %d); do curl -sg -m 20 http://%s/ & done | grep -c hello; wait", CONCURRENT,
+		host));
 	EXPECT_EQ(ok, CONCURRENT, "at once");
 	EXPECT_EQ(syns_passed(&product), passed, "the stack got SYNs");
 	EXPECT_EQ(counter(&product, "promoted"), promoted + SEQUENTIAL + CONCURRENT);
@@ -99,7 +103,8 @@ CASE("with canaries on, the stack sees them and no other SYN")
 	product_admit(&product, SERVER_IP4, PORT);
 	before = syns_passed(&product);
 	canaries = counter(&product, "syn_passed_canary");
-	netns_must(product.pair.client, "for i in $(seq 300); do curl -sg -m 10 http://" SERVER_IP4 "/; done");
+	netns_must(product.pair.client,
+		   "for i in $(seq 300); do curl -sg -m 10 http://" SERVER_IP4 "/; done");
 	canaries = counter(&product, "syn_passed_canary") - canaries;
 	EXPECT(canaries > 0, "300 connections and no canary");
 	EXPECT_EQ(syns_passed(&product) - before, canaries, "SYNs other than canaries were passed");
@@ -116,8 +121,9 @@ static void big_transfers(const char *host)
 	product_admit(&product, strchr(host, '[') ? SERVER_IP6 : SERVER_IP4, PORT);
 	netns_must(NULL, "head -c %dM /dev/urandom > %s/www/big", BIG_MB, folder);
 	snprintf(sum, sizeof(sum), "%.64s", netns_output(NULL, "sha256sum < %s/www/big", folder));
-	EXPECT_STR(netns_output(product.pair.client, "curl -sg -m 60 http://%s/big | sha256sum | cut -c-64", host), sum,
-		   "download");
+	EXPECT_STR(netns_output(product.pair.client, "curl -sg -m 60 http://%s/big | sha256sum | cut -c-64",
+				host),
+		   sum, "download");
 	netns_must(product.pair.client, "curl -sgf -m 60 -T %s/www/big http://%s/put/big", folder, host);
 	EXPECT_STR(netns_output(NULL, "sha256sum < %s/www/put/big | cut -c-64", folder), sum, "upload");
 	EXPECT_EQ(counter(&product, "promoted"), counter(&product, "syn_answered"));
@@ -137,8 +143,8 @@ CASE("IPv6: 100 MB each way, digests match")
 static double hurried(const struct product *product, int seconds)
 {
 	const char *said = netns_output(product->pair.client,
-					"wrk -t1 -c%d -d%d -H 'Connection: close' http://" SERVER_IP4 "/", WRK_CONNECTIONS,
-					seconds);
+					"wrk -t1 -c%d -d%d -H 'Connection: close' http://" SERVER_IP4 "/",
+					WRK_CONNECTIONS, seconds);
 	const char *rate = said ? strstr(said, "Requests/sec:") : NULL;
 
 	EXPECT(said && !strstr(said, "Socket errors"), "%s", netns_said());
@@ -146,8 +152,8 @@ static double hurried(const struct product *product, int seconds)
 }
 
 /*
- * A fresh pair for each run. A client that happens to close first keeps its port in TIME-WAIT, and would soon
- * be out of ports: that limit is the client's own, so it keeps none here. The server keeps all of its.
+ * A fresh pair for each run. A client that happens to close first keeps its port in TIME-WAIT, and would
+ * soon be out of ports: that limit is the client's own, so it keeps none here. The server keeps all of its.
  */
 static double hurried_run(const char *arguments, int seconds)
 {
@@ -175,10 +181,11 @@ CASE("wrk with 64 connections, each closed by the server, at the native rate or 
 	native[0] = hurried_run(NULL, WRK_SECONDS / 2);
 	with = hurried_run("--port 80", WRK_SECONDS);
 	native[1] = hurried_run(NULL, WRK_SECONDS / 2);
-	printf("# %.0f requests a second; natively %.0f before and %.0f after\n", with, native[0], native[1]);
+	printf("# %.0f requests a second; natively %.0f before and %.0f after\n", with, native[0],
+	       native[1]);
 	/* Two cores that others use, too: the lower of two native runs, less a tenth. */
-	EXPECT(with >= 0.9 * (native[0] < native[1] ? native[0] : native[1]), "%.0f a second, natively %.0f and %.0f",
-	       with, native[0], native[1]);
+	EXPECT(with >= 0.9 * (native[0] < native[1] ? native[0] : native[1]),
+	       "%.0f a second, natively %.0f and %.0f", with, native[0], native[1]);
 }
 
 int main(int argc, char **argv)

@@ -57,7 +57,8 @@ static struct seen look(const struct product *product, const char *address, int 
 	REQUIRE(server >= 0, "port %d accepts nothing", port);
 	EXPECT_EQ(write(client, "x", 1), 1);
 	EXPECT_EQ(tcp_read(server, &byte, 1, 1000), 1);
-	line = netns_output(product->pair.server, "ss -Htino 'sport = %d and dport = %u'", port, local_port(client));
+	line = netns_output(product->pair.server, "ss -Htino 'sport = %d and dport = %u'", port,
+			    local_port(client));
 	REQUIRE(line && *line, "ss shows nothing: %s", netns_said());
 	wscale = strstr(line, " wscale:");
 	snprintf(seen.options, sizeof(seen.options), "%s%s%s%.*s", strstr(line, " ts ") ? " ts" : "",
@@ -96,8 +97,8 @@ static void compare(const struct product *product, const char *address, int prot
 	without = look(product, address, NATIVE, native_);
 	with = look(product, address, PROTECTED, protected_);
 	EXPECT_STR(with.options, without.options, "%s", name);
-	EXPECT(with.mss == without.mss ||
-		       with.mss == rounded(without.mss, strchr(address, ':'), !!strstr(without.options, "ts")),
+	EXPECT(with.mss == without.mss || with.mss == rounded(without.mss, strchr(address, ':'),
+							      !!strstr(without.options, "ts")),
 	       "%s: MSS %d, without us %d", name, with.mss, without.mss);
 	EXPECT_EQ(with.advmss, without.advmss, "%s", name);
 	EXPECT_EQ(with.pmtu, without.pmtu, "%s", name);
@@ -122,11 +123,13 @@ static void all_combinations(const char *address)
 		netns_sysctl(product.pair.client, "net.ipv4.tcp_sack", sack ? "1" : "0");
 		netns_sysctl(product.pair.client, "net.ipv4.tcp_window_scaling", scale ? "1" : "0");
 		compare(&product, address, protected_, native_, name);
-		/* Without timestamps, the cookie has room for common combinations only; others are the stack's. */
+		/* Without timestamps, the cookie has room for common combinations only; others are the
+		 * stack's. */
 		if (timestamps || sack == scale)
 			EXPECT_EQ(counter(&product, "promoted"), promoted + 1, "%s", name);
 		else
-			EXPECT_EQ(counter(&product, "syn_passed_option_uncarried"), sack ? 2 : 1, "%s", name);
+			EXPECT_EQ(counter(&product, "syn_passed_option_uncarried"), sack ? 2 : 1, "%s",
+				  name);
 	}
 	close(protected_);
 	close(native_);
@@ -176,7 +179,8 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 	int protected_, native_, fd;
 
 	/* veth's native XDP takes frames of one buffer only; the generic mode takes jumbo frames. */
-	product_must(&product, "attach " SERVER_IF " --port 8080 --canary once --mode generic --firewall-checked");
+	product_must(&product,
+		     "attach " SERVER_IF " --port 8080 --canary once --mode generic --firewall-checked");
 	protected_ = tcp_listen(product.pair.server, NULL, PROTECTED, 64);
 	native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64);
 	product_admit(&product, SERVER_IP4, PROTECTED);
@@ -189,7 +193,8 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 		snprintf(name, sizeof(name), "MTU %d", mtus[i]);
 		netns_must(product.pair.client, "ip link set dev " CLIENT_IF " mtu %d", mtus[i]);
 		compare(&product, SERVER_IP4, protected_, native_, name);
-		netns_must(product.pair.client, "ip -6 addr replace " CLIENT_IP6 "/64 dev " CLIENT_IF " nodad");
+		netns_must(product.pair.client,
+			   "ip -6 addr replace " CLIENT_IP6 "/64 dev " CLIENT_IF " nodad");
 		compare(&product, SERVER_IP6, protected_, native_, name);
 	}
 	close(protected_);

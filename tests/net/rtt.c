@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The server's first round trip time is the path's: over a relay that delays each frame by 75 ms each way. */
+/* The server's first round trip time is the path's: over a relay that delays each frame by 75 ms each way.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,8 +40,8 @@ CASE("IPv4 and IPv6: over a path of 150 ms the server's first RTT is 150 ms")
 	struct product product = product_new(&spec, "--port 8080 --canary once");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
 
-	netns_spawn(product.pair.relay, NULL, "build/tests/tools/delay --ms %d " RELAY_CLIENT_IF " " RELAY_SERVER_IF,
-		    PATH_MS / 2);
+	netns_spawn(product.pair.relay, NULL,
+		    "build/tests/tools/delay --ms %d " RELAY_CLIENT_IF " " RELAY_SERVER_IF, PATH_MS / 2);
 	product_admit(&product, SERVER_IP4, PORT);
 	product_admit(&product, SERVER_IP6, PORT);
 	while ((fd = tcp_accept(listener, 200)) >= 0)
