@@ -100,6 +100,7 @@ SAN_TESTS := $(UNIT:%=$(T)/san/%)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
+PROG_TESTS := $(addprefix $(T)/prog/,table native mutate)
 FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
@@ -151,9 +152,9 @@ $(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c user/format.c user/ports.c $(
 	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
 		user/format.c user/ports.c -o $@
 
-$(T)/prog/table: $(patsubst tests/%.c,$(T)/%.o,$(wildcard tests/prog/*.c)) $(T)/libtest.a
+$(PROG_TESTS): %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/libtest.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
 
 test: $(UNIT_TESTS) $(SAN_TESTS)
 	$(Q)tests/run $^
@@ -162,10 +163,13 @@ check: deps-check
 	$(Q)$(MAKE) --no-print-directory check-now
 
 check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \
-		$(T)/prog/table $(NET_TESTS)
+		$(PROG_TESTS) $(NET_TESTS)
 	$(Q)[ "$$(id -u)" = 0 ] || { echo "make check needs root (make test does not)" >&2; exit 1; }
 	$(Q)tests/run tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %') $(T)/lib/selftest \
-		$(T)/tools/selftest $(T)/prog/table $(NET_TESTS)
+		$(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
+
+# What the tests on a network are made of, to run one of them by hand: build/tests/net/handshake "one NAPI"
+net-tests: all $(TOOLS) $(NET_TESTS)
 
 check-kernels: deps-kernels
 	$(Q)$(MAKE) --no-print-directory all
@@ -214,4 +218,4 @@ clean:
 help:
 	$(Q)sed -n '3,13s/^# \{0,1\}//p' Makefile
 
-.PHONY: all tools install demo test check check-now check-kernels deps deps-demo deps-check deps-kernels clean help
+.PHONY: all tools install demo test check check-now net-tests check-kernels deps deps-demo deps-check deps-kernels clean help

@@ -296,14 +296,14 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, signature, false);
 	syn.offered = syn_offers(packet, &syn.options, syn.tos);
 
-	if (syn.service->synack.listener_kind)
-		PASS_OR_DROP_SYN(&syn, listener_kind, false);
 	listener = service_listener(syn.service, set, &syn.tuple, packet->is_ipv4);
 	if (!listener) {
 		/* Its port is closed, or another socket has it now: the answer of the stack will tell. */
 		syn_note(&syn, packet);
 		PASS_OR_DROP_SYN(&syn, listener_gone, false);
 	}
+	if (listener_kind(listener))
+		PASS_OR_DROP_SYN(&syn, listener_kind, false);
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (pass_budget(cpu, set, syn.now_ms, false)) {

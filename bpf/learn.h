@@ -19,26 +19,6 @@ enum {
 	LEARN_FIRST_SEGMENTS = 64,
 };
 
-static __always_inline __u8 listener_kind(struct tcp_sock *listener)
-{
-	struct inet_connection_sock *connection = &listener->inet_conn;
-	__u8 kind = 0;
-
-	if (bpf_core_field_exists(listener->is_mptcp) && listener->is_mptcp)
-		kind |= LISTENER_MPTCP;
-	if (bpf_core_field_exists(listener->md5sig_info) && listener->md5sig_info)
-		kind |= LISTENER_SIGNATURE;
-	if (bpf_core_field_exists(listener->ao_info) && listener->ao_info)
-		kind |= LISTENER_SIGNATURE;
-	if (BPF_CORE_READ_BITFIELD(listener, save_syn))
-		kind |= LISTENER_SAVE_SYN;
-	if (connection->icsk_accept_queue.rskq_defer_accept)
-		kind |= LISTENER_DEFER_ACCEPT;
-	if (connection->icsk_ca_ops && connection->icsk_ca_ops->flags & KERNEL_TCP_CONG_NEEDS_ECN)
-		kind |= LISTENER_NEEDS_ECN;
-	return kind;
-}
-
 /*
  * Whether a SYN-ACK of just now may be one of the kernel's own cookies, which leave out options for want
  * of room: what it does not show says nothing then.
@@ -88,11 +68,9 @@ static __always_inline void synack_read(struct service_synack *synack, const str
 	if (packet->is_ipv4) {
 		synack->ttl = packet->ipv4->ttl;
 		synack->tos = packet->ipv4->tos & ~3;
-		synack->dont_fragment = !!(packet->ipv4->frag_off & be16_from(IPV4_DONT_FRAGMENT));
 	} else {
 		synack->ttl = packet->ipv6->hop_limit;
 		synack->tos = ipv6_traffic_class(packet->ipv6) & ~3;
-		synack->dont_fragment = 1;
 	}
 	synack->mss = options->mss;
 	synack->window = host16(packet->tcp->window);

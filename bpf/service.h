@@ -72,6 +72,27 @@ static __always_inline bool listener_queue_full(struct tcp_sock *listener)
 	return sk->sk_ack_backlog > sk->sk_max_ack_backlog && !sk->sk_reuseport_cb;
 }
 
+/* What makes this listener one that must see its SYNs itself (enum listener_kind), as it is now. */
+static __always_inline __u8 listener_kind(struct tcp_sock *listener)
+{
+	struct inet_connection_sock *connection = &listener->inet_conn;
+	__u8 kind = 0;
+
+	if (bpf_core_field_exists(listener->is_mptcp) && listener->is_mptcp)
+		kind |= LISTENER_MPTCP;
+	if (bpf_core_field_exists(listener->md5sig_info) && listener->md5sig_info)
+		kind |= LISTENER_SIGNATURE;
+	if (bpf_core_field_exists(listener->ao_info) && listener->ao_info)
+		kind |= LISTENER_SIGNATURE;
+	if (BPF_CORE_READ_BITFIELD(listener, save_syn))
+		kind |= LISTENER_SAVE_SYN;
+	if (connection->icsk_accept_queue.rskq_defer_accept)
+		kind |= LISTENER_DEFER_ACCEPT;
+	if (connection->icsk_ca_ops && connection->icsk_ca_ops->flags & KERNEL_TCP_CONG_NEEDS_ECN)
+		kind |= LISTENER_NEEDS_ECN;
+	return kind;
+}
+
 /* ---- canaries ---- */
 
 static __always_inline bool canary_allowed(const struct service *service, const struct settings *set,

@@ -72,14 +72,14 @@ enum listener_kind {
 
 /* The SYN-ACK of the stack, as it was seen leaving. */
 struct service_synack {
-	__u8 ttl; /* IPv4 TTL or IPv6 hop limit */
-	__u8 tos; /* IPv4 TOS or IPv6 traffic class, without the ECN bits */
-	__u8 dont_fragment;
+	__u8 ttl;	    /* IPv4 TTL or IPv6 hop limit */
+	__u8 tos;	    /* IPv4 TOS or IPv6 traffic class, without the ECN bits */
 	__u8 rcv_wscale;    /* valid if OPTION_WSCALE is granted */
 	__u8 granted;	    /* enum handshake_option: seen granted */
 	__u8 refused;	    /* seen offered and not granted */
 	__u8 reflects_tos;  /* tcp_reflect_tos: the TOS is the SYN's */
-	__u8 listener_kind; /* enum listener_kind; not 0: never answered for */
+	__u8 listener_kind; /* enum listener_kind, when the SYN-ACK left; XDP looks at the socket itself */
+	__u8 spare;
 	__u16 mss;
 	__u16 user_mss; /* TCP_MAXSEG of the listener, 0: none */
 	__u16 window;
@@ -266,7 +266,8 @@ struct socket_record {
 	__u32 rcvbuf;
 	__u32 window_clamp;
 	__u32 family;
-	__u8 listener_kind;
+	__u8 listener_kind; /* enum listener_kind, when the SYN-ACK left; XDP looks at the socket itself */
+	__u8 spare;
 	__u8 ipv6_only;
 	__u8 pad[2];
 	__u64 inode;

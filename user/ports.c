@@ -19,6 +19,8 @@ bool port_set_parse(struct port_set *set, const char *list, const char **wrong)
 
 		snprintf(part, sizeof(part), "%.*s", (int)(length < 31 ? length : 31), list);
 		*wrong = part;
+		if (length >= sizeof(part))
+			return false;
 		dash = strchr(part, '-');
 		if (dash) {
 			bool fits;
@@ -27,7 +29,7 @@ bool port_set_parse(struct port_set *set, const char *list, const char **wrong)
 			fits = parse_number(part, 1, 65535, &first) &&
 			       parse_number(dash + 1, first, 65535, &last);
 			*dash = '-';
-			if (!fits || length > 31)
+			if (!fits)
 				return false;
 		} else {
 			if (!parse_number(part, 1, 65535, &first))

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The programs as they are attached to a device, run over single frames by BPF_PROG_RUN: a pair of
+ * namespaces (tests/lib/netns.h), xdp-handshake attached to the server's end, its maps in our hands.
+ * Services are learned as always, from SYNs that a raw client sends and the stack answers.
+ */
+#ifndef XDPH_TESTS_ENVIRONMENT_H
+#define XDPH_TESTS_ENVIRONMENT_H
+
+#include "abi.h"
+#include "cookie.h"
+
+#include "frame.h"
+#include "netns.h"
+#include "report.h"
+#include "wire.h"
+
+enum {
+	PORT = 8080,	  /* the listener of environment_new() */
+	PORT_LAST = 8199, /* up to here, ports are protected */
+	RUN_MAX = 4096,	  /* the longest frame */
+	PLENTY = 1 << 30, /* a budget that no test spends */
+};
+
+/* Where a SYN may arrive: families and VLAN tags. */
+enum place {
+	IPV4,
+	IPV6,
+	IPV4_VLAN,
+	IPV4_QINQ,
+	PLACES,
+};
+
+/* What the stack's own SYN-ACK showed: to a SYN with the options of Linux, ECN and the greatest MSS. */
+struct facts {
+	struct tcp_frame native;
+	bool admitted;
+};
+
+struct environment {
+	struct pair pair;
+	struct wire *wire;
+	char pins[64];
+	unsigned int ifindex;
+	int xdp;   /* xdp_handshake as it is attached */
+	int drain; /* xdp_drain */
+	int settings;
+	int keys;
+	int known_tuples;
+	int counters;
+	int listener;
+	struct settings set;
+	struct facts facts[PLACES]; /* of port PORT */
+};
+
+extern struct environment env;
+
+/* For report_main(): all of the above, port PORT admitted in all places. */
+void environment_new(void);
+
+/* The other end's addresses: the @n-th client of a place, and the server. */
+struct ip_addr client_ip(enum place place, unsigned int n);
+struct ip_addr server_ip(enum place place);
+/* A SYN with the options of Linux. */
+struct tcp_spec place_syn(enum place place, uint16_t sport, uint16_t dport);
+
+/* A listening socket in the server's namespace, on any address; non-blocking. @prepare may be NULL. */
+int listen_on(uint16_t port, int backlog, void (*prepare)(int fd));
+/* Sends a SYN by the wire and yields the stack's SYN-ACK to it; the stack then forgets the SYN. */
+bool native_synack(const struct tcp_spec *syn, struct tcp_frame *synack);
+/* Has a service learned and admitted; @facts may be NULL. */
+void admit(enum place place, uint16_t port, struct facts *facts);
+
+/* Writes env.set, which may have been changed, to the pinned map. */
+void settings_store(void);
+
+/* ---- counters by their names in counters.def ---- */
+
+enum counter {
+#define COUNTER(name, sentence) COUNTER_##name,
+#include "counters.def"
+#undef COUNTER
+	COUNTERS,
+	COUNTER_none = COUNTERS, /* no counter at all */
+};
+
+extern const char *const counter_names[COUNTERS + 1];
+
+void counters_read(__u64 value[COUNTERS]);
+
+/* ---- running a program ---- */
+
+struct run {
+	unsigned int verdict;
+	uint8_t bytes[RUN_MAX];
+	size_t length;
+	bool handed; /* there was metadata in front */
+	struct handshake_metadata metadata;
+	__u64 counted[COUNTERS]; /* by how much each counter rose */
+	uint64_t before_ms;	 /* CLOCK_MONOTONIC around it */
+	uint64_t after_ms;
+};
+
+/* Runs env.xdp or env.drain over a frame that has come in by the server's device. */
+void run_frame(int program, const void *frame, size_t length, struct run *run);
+
+/* Whether just @counter rose, once: and syn_received with it, if it is one of a SYN's outcomes. */
+bool counted_only(const struct run *run, enum counter counter);
+/* The names of the counters that rose, in a static buffer. */
+const char *counted_text(const struct run *run);
+
+const char *verdict_text(unsigned int verdict);
+
+#endif

@@ -1,0 +1,1229 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Frame in, verdict, counter and exact bytes out. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/bpf.h>
+#include <netinet/tcp.h>
+
+#include <bpf/bpf.h>
+
+#include "expect.h"
+
+enum {
+	ETH = 14,
+	IPV4_HEADER = 20,
+	IPV6_HEADER = 40,
+	/* Listeners of their own kind. */
+	PORT_FULL = 8081,
+	PORT_SAVE_SYN = 8082,
+	PORT_DEFER = 8083,
+	PORT_SHADOW = 8084,
+	PORT_PLAIN = 8085,   /* learned from SYNs without options */
+	PORT_WAITING = 8086, /* learned, not admitted */
+	PORT_CLOSING = 8087,
+	PORT_NOBODY = 8088, /* protected, nobody listens */
+	PORT_CHANGING = 8089,
+	PORT_RESTARTED = 8090,
+	PORT_OUTSIDE = 8200,
+};
+
+/* No two frames share a tuple: what one leaves behind (marks, cookies) is none of the other's business. */
+static uint16_t next_port(void)
+{
+	static uint16_t port = 30000;
+
+	return port++;
+}
+
+static size_t tcp_at(const uint8_t *frame)
+{
+	return ETH + (frame[12] == 0x86 ? IPV6_HEADER : IPV4_HEADER);
+}
+
+static void put16(uint8_t *at, unsigned int value)
+{
+	at[0] = (uint8_t)(value >> 8);
+	at[1] = (uint8_t)value;
+}
+
+/* ---- SYNs ---- */
+
+struct row {
+	const char *name;
+	void (*spec)(struct tcp_spec *syn);	       /* before the frame is built, may be NULL */
+	void (*patch)(uint8_t *frame, size_t *length); /* behind it, may be NULL */
+	enum counter counted;
+	unsigned int verdict;
+	enum {
+		BOTH,
+		ONLY_IPV4,
+		ONLY_IPV6,
+	} family;
+	bool plain; /* expect_synack() */
+};
+
+static size_t row_frame(const struct row *row, enum place place, uint8_t *frame)
+{
+	struct tcp_spec syn = place_syn(place, next_port(), PORT);
+	size_t length;
+
+	if (row->spec)
+		row->spec(&syn);
+	length = frame_build(&syn, frame, RUN_MAX);
+	if (row->patch)
+		row->patch(frame, &length);
+	return length;
+}
+
+static void run_rows(const struct row *rows, size_t count)
+{
+	static uint8_t frame[RUN_MAX];
+	static struct run run;
+	char name[128];
+
+	for (size_t i = 0; i < count; i++)
+		for (enum place place = IPV4; place <= IPV6; place++) {
+			const struct row *row = &rows[i];
+			size_t length;
+
+			if (row->family == (place == IPV4 ? ONLY_IPV6 : ONLY_IPV4))
+				continue;
+			snprintf(name, sizeof(name), "%s over IPv%d", row->name, place == IPV4 ? 4 : 6);
+			length = row_frame(row, place, frame);
+			run_frame(env.xdp, frame, length, &run);
+			EXPECT(counted_only(&run, row->counted), "%s: %s rose, expected %s", name,
+			       counted_text(&run), counter_names[row->counted]);
+			if (row->verdict == XDP_TX) {
+				expect_synack(name, frame, length, &run, &env.facts[place], row->plain);
+				continue;
+			}
+			EXPECT(run.verdict == row->verdict, "%s: %s, expected %s", name,
+			       verdict_text(run.verdict), verdict_text(row->verdict));
+			EXPECT(!run.handed, "%s: metadata", name);
+			expect_unchanged(name, frame, length, &run);
+		}
+}
+
+#define RUN_ROWS(rows) run_rows(rows, sizeof(rows) / sizeof(*(rows)))
+
+#define SPEC(name, ...)                                                                                    \
+	static void name(struct tcp_spec *syn)                                                             \
+	{                                                                                                  \
+		__VA_ARGS__;                                                                               \
+	}
+#define PATCH(name, ...)                                                                                   \
+	static void name(uint8_t *frame, size_t *length)                                                   \
+	{                                                                                                  \
+		(void)frame, (void)length;                                                                 \
+		__VA_ARGS__;                                                                               \
+	}
+
+/* clang-format off */
+SPEC(linux_10, syn->options = options_linux(1460, 77, 10))
+SPEC(linux_no_wscale, syn->options = options_linux(1460, 77, -1))
+SPEC(linux_no_timestamps, syn->options = options_linux_no_ts(1460, 7))
+SPEC(linux_no_timestamps_10, syn->options = options_linux_no_ts(1460, 10))
+SPEC(windows, syn->options = options_windows(1460, 8))
+SPEC(macos, syn->options = options_macos(1440, 0xfffffff0, 6))
+SPEC(mss_only, syn->options = options_mss(1460))
+SPEC(no_options, syn->options = options_none())
+SPEC(timestamps_alone, syn->options = options_text("ts 5 0"))
+SPEC(timestamps_wscale, syn->options = options_text("mss 1400, nop, nop, ts 5 0, nop, ws 2"))
+SPEC(odd_order, syn->options = options_text("ws 3, sack, ts 4294967295 9, nop, mss 1300"))
+SPEC(behind_eol, syn->options = options_text("mss 1460, eol, raw 0402, nop"))
+SPEC(wscale_0, syn->options = options_linux(1460, 77, 0))
+SPEC(wscale_14, syn->options = options_linux(1460, 77, 14))
+SPEC(wscale_15, syn->options = options_linux(1460, 77, 15))
+SPEC(mss_least, syn->options = options_linux(syn->saddr.family == AF_INET ? 536 : 1220, 77, 7))
+SPEC(mss_jumbo, syn->options = options_linux(8960, 77, 7))
+SPEC(mss_65535, syn->options = options_linux(65535, 77, 7))
+SPEC(mss_0, syn->options = options_text("mss 0, sack, ts 5 0"))
+SPEC(fast_open, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, fastopen"))
+SPEC(fast_open_cookie, syn->options = options_text("mss 1460, sack, ts 5 0, fastopen 0102030405060708"))
+SPEC(mptcp, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, raw 1e040101"))
+SPEC(unknown_kind, syn->options = options_text("mss 1460, raw fd0445524143, nop, nop"))
+SPEC(impossible_length, syn->options = options_text("mss 1460, raw 0500, sack, nop, nop"))
+SPEC(ecn, syn->flags |= ECE | CWR)
+SPEC(ecn_ect, syn->flags |= ECE | CWR; syn->tos = 2)
+SPEC(ece_alone, syn->flags |= ECE)
+SPEC(cwr_alone, syn->flags |= CWR)
+SPEC(odd_header, syn->ttl = 1; syn->tos = 0xb8; syn->id = 4711; syn->no_df = true; syn->flow_label = 0xabcde)
+SPEC(isn_least, syn->seq = 0)
+SPEC(isn_greatest, syn->seq = 0xffffffff)
+SPEC(window_0, syn->zero_window = true)
+SPEC(push_urgent, syn->flags |= PSH | URG; syn->urgent = 1)
+SPEC(ack_number, syn->ack = 0x12345678)
+SPEC(port_1, syn->sport = 1)
+SPEC(other_client_mac, memcpy(syn->src_mac, "\x02\xaa\xbb\xcc\xdd\xee", 6))
+
+PATCH(padded, memset(frame + *length, 0xa5, 60); *length = *length < 60 ? 60 : *length + 2)
+PATCH(padded_long, memset(frame + *length, 0xa5, 300); *length += 300)
+/* clang-format on */
+
+/* A local sender's frame on a virtual device: the field holds the sum of the pseudo header. */
+static void partial_checksum(uint8_t *frame, size_t *length)
+{
+	const bool ipv6 = frame[12] == 0x86;
+	const uint8_t *addresses = frame + ETH + (ipv6 ? 8 : 12);
+	uint32_t sum = IPPROTO_TCP + (uint32_t)(*length - tcp_at(frame));
+
+	for (int i = 0; i < (ipv6 ? 32 : 8); i += 2)
+		sum += (uint32_t)(addresses[i] << 8 | addresses[i + 1]);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	put16(frame + tcp_at(frame) + 16, sum);
+}
+
+static const struct row answered[] = {
+#define ROW(n, s, p, counter, result, ...)                                                                 \
+	{                                                                                                  \
+		.name = n, .spec = s, .patch = p, .counted = COUNTER_##counter, .verdict = result,         \
+		__VA_ARGS__                                                                                \
+	}
+#define ANSWERED(name, spec, patch) ROW(name, spec, patch, syn_answered, XDP_TX, .family = BOTH)
+	ANSWERED("Linux", NULL, NULL),
+	ANSWERED("Linux, scale 10", linux_10, NULL),
+	ANSWERED("Linux without scale", linux_no_wscale, NULL),
+	ANSWERED("Linux without timestamps", linux_no_timestamps, NULL),
+	ANSWERED("Linux without timestamps, scale 10", linux_no_timestamps_10, NULL),
+	ANSWERED("Windows", windows, NULL),
+	ANSWERED("macOS", macos, NULL),
+	ANSWERED("MSS alone", mss_only, NULL),
+	ANSWERED("no options", no_options, NULL),
+	ANSWERED("timestamps alone", timestamps_alone, NULL),
+	ANSWERED("timestamps and scale", timestamps_wscale, NULL),
+	ANSWERED("options in an odd order", odd_order, NULL),
+	ANSWERED("SACK behind the end of the list", behind_eol, NULL),
+	ANSWERED("scale 0", wscale_0, NULL),
+	ANSWERED("scale 14", wscale_14, NULL),
+	ANSWERED("scale 15", wscale_15, NULL),
+	ANSWERED("the least MSS", mss_least, NULL),
+	ANSWERED("MSS 8960", mss_jumbo, NULL),
+	ANSWERED("MSS 65535", mss_65535, NULL),
+	ANSWERED("MSS 0", mss_0, NULL),
+	ANSWERED("asking for fast open", fast_open, NULL),
+	ANSWERED("a fast open cookie", fast_open_cookie, NULL),
+	ANSWERED("MPTCP capable", mptcp, NULL),
+	ANSWERED("an unknown option", unknown_kind, NULL),
+	ANSWERED("an option of length 0", impossible_length, NULL),
+	ANSWERED("ECN", ecn, NULL),
+	ANSWERED("ECN, marked ECT", ecn_ect, NULL),
+	ANSWERED("ECE alone", ece_alone, NULL),
+	ANSWERED("CWR alone", cwr_alone, NULL),
+	ANSWERED("odd IP header", odd_header, NULL),
+	ANSWERED("ISN 0", isn_least, NULL),
+	ANSWERED("ISN ffffffff", isn_greatest, NULL),
+	ANSWERED("window 0", window_0, NULL),
+	ANSWERED("PSH and URG", push_urgent, NULL),
+	ANSWERED("an acknowledgement number without ACK", ack_number, NULL),
+	ANSWERED("from port 1", port_1, NULL),
+	ANSWERED("from another MAC", other_client_mac, NULL),
+	ANSWERED("padded", NULL, padded),
+	ANSWERED("no options, padded", no_options, padded),
+	ANSWERED("300 bytes behind the packet", NULL, padded_long),
+	ANSWERED("checksum left to the hardware", NULL, partial_checksum),
+};
+
+CASE("SYNs of every layout are answered with the stack's SYN-ACK, byte for byte")
+{
+	RUN_ROWS(answered);
+}
+
+CASE("a SYN-ACK has the VLAN tags of its SYN")
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	for (enum place place = IPV4_VLAN; place <= IPV4_QINQ; place++) {
+		struct tcp_spec syn = place_syn(place, next_port(), PORT);
+		size_t length = frame_build(&syn, frame, sizeof(frame));
+
+		run_frame(env.xdp, frame, length, &run);
+		EXPECT(counted_only(&run, COUNTER_syn_answered), "%d tags: %s", syn.vlans,
+		       counted_text(&run));
+		expect_synack("tagged", frame, length, &run, &env.facts[place], false);
+		/* Priority and CFI are no part of the VLAN's number. */
+		syn.sport = next_port();
+		syn.vlan[0] |= 0xe000;
+		length = frame_build(&syn, frame, sizeof(frame));
+		run_frame(env.xdp, frame, length, &run);
+		expect_synack("tagged with a priority", frame, length, &run, &env.facts[place], false);
+	}
+}
+
+CASE("a service is that of its VLAN tags and of no others")
+{
+	static const struct {
+		enum place place;
+		uint8_t vlans;
+		uint16_t vlan[FRAME_VLANS];
+	} rows[] = {
+		{ IPV4_VLAN, 0, {} },	    { IPV4_VLAN, 1, { 7 } },	{ IPV4_VLAN, 2, { 7, 5 } },
+		{ IPV4_VLAN, 2, { 5, 0 } }, { IPV4_QINQ, 0, {} },	{ IPV4_QINQ, 1, { 5 } },
+		{ IPV4_QINQ, 1, { 7 } },    { IPV4_QINQ, 2, { 5, 7 } }, { IPV4_QINQ, 2, { 8, 5 } },
+		{ IPV4_QINQ, 2, { 0, 5 } }, { IPV4_QINQ, 2, { 7, 4 } },
+	};
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct tcp_spec syn = place_syn(rows[i].place, next_port(), PORT);
+		size_t length;
+
+		syn.vlans = rows[i].vlans;
+		memcpy(syn.vlan, rows[i].vlan, sizeof(syn.vlan));
+		length = frame_build(&syn, frame, sizeof(frame));
+		run_frame(env.xdp, frame, length, &run);
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_not_learned),
+		       "row %zu: %s, %s", i, verdict_text(run.verdict), counted_text(&run));
+		expect_unchanged("other tags", frame, length, &run);
+	}
+}
+
+/* clang-format off */
+SPEC(vlan, syn->vlans = 1; syn->vlan[0] = 9)
+SPEC(vlan_5, syn->vlans = 1; syn->vlan[0] = 5)
+SPEC(vlan_priority, syn->vlans = 1; syn->vlan[0] = 0xe000)
+SPEC(vlan_two, syn->vlans = 2; syn->vlan[0] = 5; syn->vlan[1] = 7)
+SPEC(port_outside, syn->dport = PORT_OUTSIDE)
+SPEC(port_below, syn->dport = PORT - 1)
+SPEC(port_0, syn->dport = 0)
+SPEC(port_nobody, syn->dport = PORT_NOBODY)
+SPEC(not_local, syn->daddr = syn->daddr.family == AF_INET ? ip("10.77.0.99") : ip("fd77::99"))
+SPEC(other_place, syn->daddr = syn->daddr.family == AF_INET ? ip("10.77.5.1") : ip("fd77:5::1"))
+SPEC(other_mac, memcpy(syn->dst_mac, "\x02\x77\0\0\0\x09", 6))
+SPEC(broadcast_mac, memset(syn->dst_mac, 0xff, 6))
+SPEC(last_mac_bit, memcpy(syn->dst_mac, "\x02\x77\0\0\0\0", 6))
+SPEC(first_fragment, syn->more_fragments = true; syn->no_df = true)
+SPEC(later_fragment, syn->fragment = 1; syn->no_df = true)
+SPEC(last_fragment, syn->fragment = 100; syn->no_df = true)
+SPEC(ip_options, memset(syn->ip_options, 1, 4); syn->ip_options_len = 4)
+SPEC(ip_options_most, memset(syn->ip_options, 1, 40); syn->ip_options_len = 40)
+SPEC(record_route, memcpy(syn->ip_options, "\x07\x07\x04\0\0\0\0\0", 8); syn->ip_options_len = 8)
+SPEC(hop_by_hop, memcpy(syn->ip_options, "\0\0\x01\x04\0\0\0\0", 8); syn->ip_options_len = 8)
+SPEC(destination_options, hop_by_hop(syn); syn->ip_options_type = IPPROTO_DSTOPTS)
+SPEC(fragment_header, syn->ip_options_len = 8; syn->ip_options_type = IPPROTO_FRAGMENT)
+SPEC(from_zero_net, syn->saddr = ip("0.1.2.3"))
+SPEC(from_zero, syn->saddr = ip("0.0.0.0"))
+SPEC(from_loopback, syn->saddr = ip("127.0.0.1"))
+SPEC(from_multicast, syn->saddr = ip("224.0.0.1"))
+SPEC(from_reserved, syn->saddr = ip("240.0.0.1"))
+SPEC(from_broadcast, syn->saddr = ip("255.255.255.255"))
+SPEC(from_ourselves, syn->saddr = syn->daddr)
+SPEC(from_multicast6, syn->saddr = ip("ff02::1"))
+SPEC(from_unspecified6, syn->saddr = ip("::"))
+SPEC(from_loopback6, syn->saddr = ip("::1"))
+SPEC(from_mapped6, syn->saddr = ip("::ffff:10.0.0.1"))
+SPEC(tcp_checksum, syn->tcp_checksum_xor = 0x0100)
+SPEC(tcp_checksum_ff, syn->tcp_checksum_xor = 0xffff)
+SPEC(ip_checksum, syn->ip_checksum_xor = 0x0001)
+SPEC(accurate_ecn, syn->flags |= AE | CWR | ECE)
+SPEC(payload, syn->payload = "GET"; syn->payload_len = 3)
+SPEC(fast_open_data, fast_open_cookie(syn); payload(syn))
+SPEC(md5, syn->options = options_text("mss 1460, nop, nop, raw 131200112233445566778899aabbccddeeff"))
+SPEC(ao, syn->options = options_text("mss 1460, raw 1d100102000102030405060708090a0b"))
+SPEC(sack_alone, syn->options = options_text("mss 1460, nop, nop, sack"))
+SPEC(wscale_alone, syn->options = options_text("mss 1460, nop, ws 7"))
+SPEC(windows_scale_3, syn->options = options_windows(1460, 3))
+SPEC(windows_ecn, syn->options = options_windows(1460, 8); syn->flags |= ECE | CWR)
+SPEC(plain_ecn, syn->options = options_mss(1460); syn->flags |= ECE | CWR)
+SPEC(mss_small, syn->options = options_linux(syn->saddr.family == AF_INET ? 535 : 1219, 7, 7))
+SPEC(mss_1, syn->options = options_mss(1))
+SPEC(syn_ack, syn->flags |= ACK; syn->ack = 99)
+SPEC(syn_fin, syn->flags |= FIN)
+SPEC(syn_rst, syn->flags |= RST)
+SPEC(syn_rst_ack, syn->flags |= RST | ACK)
+SPEC(rst, syn->flags = RST)
+SPEC(rst_ack, syn->flags = RST | ACK)
+SPEC(null, syn->flags = 0)
+SPEC(fin, syn->flags = FIN)
+SPEC(xmas, syn->flags = FIN | PSH | URG)
+SPEC(everything, syn->flags = 0xff)
+
+PATCH(arp, put16(frame + 12, 0x0806))
+PATCH(pppoe, put16(frame + 12, 0x8864))
+PATCH(length_field, put16(frame + 12, 60))
+PATCH(udp, frame[ETH + (frame[12] == 0x86 ? 6 : 9)] = IPPROTO_UDP)
+PATCH(icmp, frame[ETH + (frame[12] == 0x86 ? 6 : 9)] = frame[12] == 0x86 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)
+PATCH(sctp, frame[ETH + (frame[12] == 0x86 ? 6 : 9)] = 132)
+PATCH(other_family, put16(frame + 12, frame[12] == 0x86 ? 0x0800 : 0x86dd))
+PATCH(version_5, frame[ETH] = (uint8_t)(0x50 | (frame[ETH] & 15)))
+PATCH(ihl_4, frame[ETH] = 0x44)
+PATCH(ihl_0, frame[ETH] = 0x40)
+PATCH(total_length_0, put16(frame + ETH + (frame[12] == 0x86 ? 4 : 2), 0))
+PATCH(total_length_19, put16(frame + ETH + 2, 19))
+PATCH(cut_in_tcp, put16(frame + ETH + (frame[12] == 0x86 ? 4 : 2), frame[12] == 0x86 ? 20 : 40))
+PATCH(cut_before_options, put16(frame + ETH + (frame[12] == 0x86 ? 4 : 2), frame[12] == 0x86 ? 19 : 39))
+PATCH(length_beyond, put16(frame + ETH + (frame[12] == 0x86 ? 4 : 2), 1400))
+PATCH(doff_0, frame[tcp_at(frame) + 12] = 0x00)
+PATCH(doff_4, frame[tcp_at(frame) + 12] = 0x40)
+PATCH(doff_15, frame[tcp_at(frame) + 12] = 0xf0)
+PATCH(doff_9, frame[tcp_at(frame) + 12] = 0x90)
+PATCH(reserved_bit, frame[tcp_at(frame) + 12] |= 0x08; frame_fix_checksums(frame, *length))
+PATCH(checksum_0, put16(frame + tcp_at(frame) + 16, 0))
+PATCH(cut_short, *length -= 4)
+/* clang-format on */
+
+static void three_tags(uint8_t *frame, size_t *length)
+{
+	static const uint8_t tags[12] = { 0x88, 0xa8, 0, 7, 0x81, 0, 0, 5, 0x81, 0, 0, 5 };
+
+	memmove(frame + 12 + sizeof(tags), frame + 12, *length - 12);
+	memcpy(frame + 12, tags, sizeof(tags));
+	*length += sizeof(tags);
+}
+
+static const struct row passed[] = {
+#define PASSED(name, spec, patch, counter)  ROW(name, spec, patch, counter, XDP_PASS, .family = BOTH)
+#define PASSED4(name, spec, patch, counter) ROW(name, spec, patch, counter, XDP_PASS, .family = ONLY_IPV4)
+#define PASSED6(name, spec, patch, counter) ROW(name, spec, patch, counter, XDP_PASS, .family = ONLY_IPV6)
+	PASSED("ARP", NULL, arp, none),
+	PASSED("PPPoE", NULL, pppoe, none),
+	PASSED("an 802.3 length", NULL, length_field, none),
+	PASSED("UDP", NULL, udp, none),
+	PASSED("ICMP", NULL, icmp, none),
+	PASSED("SCTP", NULL, sctp, none),
+	PASSED("the other family's Ethertype", NULL, other_family, none),
+	PASSED("IP version 5", NULL, version_5, none),
+	PASSED("three VLAN tags", NULL, three_tags, none),
+	PASSED("a VLAN without services", vlan, NULL, syn_passed_not_learned),
+	PASSED("a VLAN with a service on another address", vlan_5, NULL, syn_passed_not_learned),
+	PASSED("a priority tag", vlan_priority, NULL, syn_passed_not_learned),
+	PASSED("two VLAN tags the wrong way round", vlan_two, NULL, syn_passed_not_learned),
+	PASSED("a port that is not protected", port_outside, NULL, none),
+	PASSED("the port below", port_below, NULL, none),
+	PASSED("port 0", port_0, NULL, none),
+	PASSED("a port where nobody listens", port_nobody, NULL, syn_passed_not_learned),
+	PASSED("an address that is not ours", not_local, NULL, syn_passed_not_learned),
+	PASSED("an address of another VLAN", other_place, NULL, syn_passed_not_learned),
+	PASSED("another MAC", other_mac, NULL, syn_passed_other_mac),
+	PASSED("the broadcast MAC", broadcast_mac, NULL, syn_passed_other_mac),
+	PASSED("a MAC that differs in its last bit", last_mac_bit, NULL, syn_passed_other_mac),
+	PASSED4("the first fragment", first_fragment, NULL, syn_passed_fragment),
+	PASSED4("a later fragment", later_fragment, NULL, none),
+	PASSED4("the last fragment", last_fragment, NULL, none),
+	PASSED4("IP options", ip_options, NULL, syn_passed_ip_options),
+	PASSED4("40 bytes of IP options", ip_options_most, NULL, syn_passed_ip_options),
+	PASSED4("record route", record_route, NULL, syn_passed_ip_options),
+	PASSED6("hop-by-hop options", hop_by_hop, NULL, none),
+	PASSED6("destination options", destination_options, NULL, none),
+	PASSED6("a fragment header", fragment_header, NULL, none),
+	PASSED4("from 0/8", from_zero_net, NULL, syn_passed_source),
+	PASSED4("from 0.0.0.0", from_zero, NULL, syn_passed_source),
+	PASSED4("from loopback", from_loopback, NULL, syn_passed_source),
+	PASSED4("from a multicast address", from_multicast, NULL, syn_passed_source),
+	PASSED4("from 240/4", from_reserved, NULL, syn_passed_source),
+	PASSED4("from broadcast", from_broadcast, NULL, syn_passed_source),
+	PASSED("from our own address", from_ourselves, NULL, syn_passed_source),
+	PASSED6("from a multicast address", from_multicast6, NULL, syn_passed_source),
+	PASSED6("from ::", from_unspecified6, NULL, syn_passed_source),
+	PASSED6("from ::1", from_loopback6, NULL, syn_passed_source),
+	PASSED6("from a mapped address", from_mapped6, NULL, syn_passed_source),
+	PASSED("a wrong TCP checksum", tcp_checksum, NULL, syn_passed_checksum),
+	PASSED("the inverse of the TCP checksum", tcp_checksum_ff, NULL, syn_passed_checksum),
+	PASSED("a TCP checksum of 0", NULL, checksum_0, syn_passed_checksum),
+	PASSED4("a wrong IP checksum", ip_checksum, NULL, syn_passed_checksum),
+	PASSED4("a header of 16 bytes", NULL, ihl_4, none),
+	PASSED4("a header of 0 bytes", NULL, ihl_0, none),
+	PASSED4("a total length of 0", NULL, total_length_0, none),
+	PASSED4("a total length of 19", NULL, total_length_19, none),
+	PASSED6("a payload length of 0", NULL, total_length_0, syn_passed_malformed),
+	PASSED("a length that ends behind the fixed header", NULL, cut_in_tcp, syn_passed_malformed),
+	PASSED("a length that ends within the fixed header", NULL, cut_before_options,
+	       syn_passed_malformed),
+	PASSED("a length beyond the frame", NULL, length_beyond, syn_passed_payload),
+	PASSED("a frame cut short", NULL, cut_short, syn_passed_malformed),
+	PASSED("data offset 0", NULL, doff_0, syn_passed_malformed),
+	PASSED("data offset 4", NULL, doff_4, syn_passed_malformed),
+	PASSED("data offset 9 instead of 10", NULL, doff_9, syn_passed_payload),
+	PASSED("data offset 15 behind the end", NULL, doff_15, syn_passed_malformed),
+	PASSED("AccECN", accurate_ecn, NULL, syn_passed_control_bits),
+	PASSED("a reserved bit", NULL, reserved_bit, syn_passed_control_bits),
+	PASSED("data", payload, NULL, syn_passed_payload),
+	PASSED("fast open with data", fast_open_data, NULL, syn_passed_payload),
+	PASSED("TCP-MD5", md5, NULL, syn_passed_signature),
+	PASSED("TCP-AO", ao, NULL, syn_passed_signature),
+	PASSED("SACK without timestamps and scale", sack_alone, NULL, syn_passed_option_uncarried),
+	PASSED("scale without timestamps and SACK", wscale_alone, NULL, syn_passed_option_uncarried),
+	PASSED("Windows with scale 3", windows_scale_3, NULL, syn_passed_option_uncarried),
+	PASSED("Windows with ECN", windows_ecn, NULL, syn_passed_option_uncarried),
+	PASSED("ECN alone", plain_ecn, NULL, syn_passed_option_uncarried),
+	PASSED("an MSS one below the least", mss_small, NULL, syn_passed_mss),
+	PASSED("MSS 1", mss_1, NULL, syn_passed_mss),
+	PASSED("SYN and ACK", syn_ack, NULL, none),
+	PASSED("SYN and FIN", syn_fin, NULL, none),
+	PASSED("SYN and RST", syn_rst, NULL, none),
+	PASSED("SYN, RST and ACK", syn_rst_ack, NULL, none),
+	PASSED("RST", rst, NULL, none),
+	PASSED("RST and ACK", rst_ack, NULL, none),
+	PASSED("no control bit", null, NULL, none),
+	PASSED("FIN", fin, NULL, none),
+	PASSED("FIN, PSH, URG", xmas, NULL, none),
+	PASSED("all control bits", everything, NULL, none),
+};
+
+CASE("what is not ours to answer is passed untouched, under its name")
+{
+	RUN_ROWS(passed);
+}
+
+CASE("a SYN that ends anywhere but at its end is passed untouched")
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	for (int place = 0; place < PLACES; place++) {
+		struct tcp_spec syn = place_syn((enum place)place, next_port(), PORT);
+		size_t whole = frame_build(&syn, frame, sizeof(frame));
+
+		for (size_t length = ETH; length < whole; length++) {
+			run_frame(env.xdp, frame, length, &run);
+			EXPECT(run.verdict == XDP_PASS, "%zu of %zu bytes: %s", length, whole,
+			       verdict_text(run.verdict));
+			expect_unchanged("cut", frame, length, &run);
+		}
+	}
+}
+
+static const struct row dropped[] = {
+#define DROPPED(name, spec, patch) ROW(name, spec, patch, syn_dropped_over_budget, XDP_DROP, .family = BOTH)
+	ROW("the first fragment", first_fragment, NULL, syn_dropped_over_budget, XDP_DROP,
+	    .family = ONLY_IPV4),
+	ROW("IP options", ip_options, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV4),
+	DROPPED("from our own address", from_ourselves, NULL),
+	DROPPED("data offset 4", NULL, doff_4),
+	DROPPED("data", payload, NULL),
+	DROPPED("a wrong TCP checksum", tcp_checksum, NULL),
+	DROPPED("AccECN", accurate_ecn, NULL),
+	DROPPED("TCP-MD5", md5, NULL),
+	DROPPED("an MSS one below the least", mss_small, NULL),
+	/* What the stack alone knows of is not limited: it was never ours. */
+	PASSED("a port where nobody listens", port_nobody, NULL, syn_passed_not_learned),
+	PASSED("another MAC", other_mac, NULL, syn_passed_other_mac),
+	/* And what can be answered with fewer options is. */
+	ROW("Windows with scale 3", windows_scale_3, NULL, syn_answered, XDP_TX, .plain = true),
+	ROW("SACK alone", sack_alone, NULL, syn_answered, XDP_TX, .plain = true),
+	ROW("Windows with ECN", windows_ecn, NULL, syn_answered, XDP_TX, .plain = true),
+	ANSWERED("Linux", NULL, NULL),
+	ANSWERED("Windows", windows, NULL),
+};
+
+CASE("when the budget is spent, what cannot be answered is dropped, nothing else")
+{
+	env.set.pass_budget = 0;
+	settings_store();
+	RUN_ROWS(dropped);
+	env.set.pass_budget = PLENTY;
+	settings_store();
+}
+
+CASE("the budget is a number of SYNs a second, and there is a new one in the next")
+{
+	static struct run run;
+	struct tcp_spec syn = place_syn(IPV4, next_port(), PORT);
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+	int passes = 0, drops = 0;
+
+	payload(&syn);
+	length = frame_build(&syn, frame, sizeof(frame));
+	env.set.pass_budget = 20;
+	settings_store();
+	/* Wait for a second to begin (the programs' unit is 1024 ms), so that none begins meanwhile. */
+	do
+		run_frame(env.xdp, frame, length, &run);
+	while (run.after_ms % 1024 > 300 && WAIT_FOR(true, 1));
+	WAIT_FOR((now_ms() & 1023) > 900, 2000);
+	WAIT_FOR((now_ms() & 1023) < 300, 2000);
+	for (int i = 0; i < 50; i++) {
+		run_frame(env.xdp, frame, length, &run);
+		passes += run.verdict == XDP_PASS;
+		drops += run.verdict == XDP_DROP;
+	}
+	EXPECT_EQ(passes, 20);
+	EXPECT_EQ(drops, 30);
+	env.set.pass_budget = PLENTY;
+	settings_store();
+}
+
+/* ---- services ---- */
+
+static void run_syn(enum place place, uint16_t dport, void (*spec)(struct tcp_spec *), struct run *run,
+		    uint8_t *frame, size_t *length)
+{
+	struct tcp_spec syn = place_syn(place, next_port(), dport);
+
+	if (spec)
+		spec(&syn);
+	*length = frame_build(&syn, frame, FRAME_MAX);
+	run_frame(env.xdp, frame, *length, run);
+}
+
+static void expect_syn(enum place place, uint16_t dport, void (*spec)(struct tcp_spec *),
+		       unsigned int verdict, enum counter counted)
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+
+	run_syn(place, dport, spec, &run, frame, &length);
+	EXPECT(run.verdict == verdict, "port %u: %s, %s", dport, verdict_text(run.verdict),
+	       counted_text(&run));
+	EXPECT(counted_only(&run, counted), "port %u: %s rose, expected %s", dport, counted_text(&run),
+	       counter_names[counted]);
+	if (run.verdict != XDP_TX)
+		expect_unchanged("SYN", frame, length, &run);
+}
+
+static void save_syn(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_SAVE_SYN, &on, sizeof(on));
+}
+
+static void defer_accept(int fd)
+{
+	int seconds = 5;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
+CASE("listeners that must see their SYNs see them")
+{
+	int save = listen_on(PORT_SAVE_SYN, 16, save_syn), defer = listen_on(PORT_DEFER, 16, defer_accept);
+
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		admit(place, PORT_SAVE_SYN, NULL);
+		admit(place, PORT_DEFER, NULL);
+		expect_syn(place, PORT_SAVE_SYN, NULL, XDP_PASS, COUNTER_syn_passed_listener_kind);
+		expect_syn(place, PORT_DEFER, NULL, XDP_PASS, COUNTER_syn_passed_listener_kind);
+	}
+	close(save);
+	close(defer);
+}
+
+CASE("a service of policy shadow is counted, not answered")
+{
+	int fd = listen_on(PORT_SHADOW, 16, NULL);
+
+	env.set.policy = POLICY_SHADOW;
+	settings_store();
+	admit(IPV4, PORT_SHADOW, NULL);
+	env.set.policy = POLICY_ALWAYS;
+	settings_store();
+	expect_syn(IPV4, PORT_SHADOW, NULL, XDP_PASS, COUNTER_syn_passed_shadow);
+	expect_syn(IPV4, PORT_SHADOW, windows_scale_3, XDP_PASS, COUNTER_syn_passed_option_uncarried);
+	close(fd);
+}
+
+CASE("a service that is learned is not answered for before a canary confirms it")
+{
+	struct tcp_spec syn = place_syn(IPV4, next_port(), PORT_WAITING);
+	int fd = listen_on(PORT_WAITING, 16, NULL);
+	struct tcp_frame synack;
+
+	expect_syn(IPV4, PORT_WAITING, NULL, XDP_PASS, COUNTER_syn_passed_not_learned);
+	REQUIRE(native_synack(&syn, &synack));
+	/* Passed as a canary by us, that is to nobody: the stack never answers it. */
+	expect_syn(IPV4, PORT_WAITING, NULL, XDP_PASS, COUNTER_syn_passed_not_admitted);
+	expect_syn(IPV4, PORT_WAITING, NULL, XDP_PASS, COUNTER_syn_passed_not_admitted);
+	env.set.pass_budget = 0;
+	settings_store();
+	expect_syn(IPV4, PORT_WAITING, NULL, XDP_DROP, COUNTER_syn_dropped_over_budget);
+	env.set.pass_budget = PLENTY;
+	settings_store();
+	close(fd);
+}
+
+CASE("an option that no SYN-ACK has shown is the stack's to grant")
+{
+	static struct run run;
+	int fd = listen_on(PORT_PLAIN, 16, NULL);
+	struct facts facts = {};
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+
+	for (int i = 0; i < 2; i++) {
+		struct tcp_spec syn = place_syn(IPV4, next_port(), PORT_PLAIN);
+
+		syn.options = options_mss(1460);
+		REQUIRE(native_synack(&syn, &facts.native));
+	}
+	run_syn(IPV4, PORT_PLAIN, mss_only, &run, frame, &length);
+	expect_synack("MSS alone", frame, length, &run, &facts, false);
+	expect_syn(IPV4, PORT_PLAIN, NULL, XDP_PASS, COUNTER_syn_passed_option_unlearned);
+	expect_syn(IPV4, PORT_PLAIN, windows, XDP_PASS, COUNTER_syn_passed_option_unlearned);
+	expect_syn(IPV4, PORT_PLAIN, plain_ecn, XDP_PASS, COUNTER_syn_passed_option_unlearned);
+	/* Above the budget it is answered without what is not known. */
+	env.set.pass_budget = 0;
+	settings_store();
+	run_syn(IPV4, PORT_PLAIN, NULL, &run, frame, &length);
+	expect_synack("over budget", frame, length, &run, &facts, false);
+	env.set.pass_budget = PLENTY;
+	settings_store();
+	close(fd);
+}
+
+static int connect_in_ns(void *context)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = htons(*(const uint16_t *)context),
+				  .sin_addr = ip(SERVER_IP4).v4 };
+	const struct timeval patience = { .tv_sec = 3 };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	return connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : fd;
+}
+
+CASE("a full accept queue means no answer")
+{
+	uint16_t port = PORT_FULL;
+	int fd = listen_on(port, 0, NULL), client;
+
+	admit(IPV4, port, NULL);
+	expect_syn(IPV4, port, NULL, XDP_TX, COUNTER_syn_answered);
+	client = netns_call(env.pair.client, connect_in_ns, &port);
+	REQUIRE(client >= 0, "connect: %s", strerror(-client));
+	expect_syn(IPV4, port, NULL, XDP_DROP, COUNTER_syn_dropped_queue_full);
+	expect_syn(IPV4, port, windows, XDP_DROP, COUNTER_syn_dropped_queue_full);
+	close(accept(fd, NULL, NULL));
+	expect_syn(IPV4, port, NULL, XDP_TX, COUNTER_syn_answered);
+	close(client);
+	close(fd);
+}
+
+/* ---- ACKs ---- */
+
+static uint64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A handshake that is about to be completed. */
+struct deal {
+	struct bake bake;
+	struct cookie cookie;
+	uint32_t age_ms; /* of the cookie, when the ACK comes */
+	struct tcp_spec ack;
+};
+
+static const struct cookie_options with_timestamps = {
+	.mss_index = 6, .wscale = 7, .has_wscale = 1, .has_sack = 1, .has_ecn = 1, .has_timestamps = 1
+};
+static const struct cookie_options without_timestamps = {
+	.mss_index = 6, .wscale = 8, .has_wscale = 1, .has_sack = 1
+};
+
+/* The ACK to a cookie of @back epochs ago; @age_ms is what the timestamp echo says. */
+static struct deal deal_of(enum place place, const struct cookie_options *options, uint32_t back,
+			   uint32_t age_ms)
+{
+	const uint64_t now = clock_now();
+	struct deal deal = {
+		.bake = { .place = place,
+			  .sport = next_port(),
+			  .dport = PORT,
+			  .client_isn = 0xfffffff0u + next_port(),
+			  .epoch = (uint32_t)(now / env.set.epoch_ms) - back,
+			  .options = *options },
+		.age_ms = age_ms,
+	};
+
+	deal.cookie = bake(&deal.bake);
+	deal.ack = place_syn(place, deal.bake.sport, PORT);
+	deal.ack.flags = ACK;
+	deal.ack.seq = deal.bake.client_isn + 1;
+	deal.ack.ack = deal.cookie.isn + 1;
+	deal.ack.options = options->has_timestamps
+				   ? options_ts(4711, (uint32_t)now - age_ms + deal.cookie.offset)
+				   : options_none();
+	return deal;
+}
+
+/* No epoch begins within the next second nor began within the last, so that a case may count them. */
+static void settle_epoch(void)
+{
+	WAIT_FOR(clock_now() % env.set.epoch_ms < env.set.epoch_ms - 1000, 3000);
+	WAIT_FOR(clock_now() % env.set.epoch_ms > 1000, 3000);
+}
+
+static void run_ack(int program, const struct tcp_spec *ack, struct run *run, uint8_t *frame,
+		    size_t *length)
+{
+	*length = frame_build(ack, frame, FRAME_MAX);
+	run_frame(program, frame, *length, run);
+}
+
+static void expect_ack(const char *name, const struct tcp_spec *ack, enum counter counted,
+		       unsigned int verdict)
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+
+	run_ack(env.xdp, ack, &run, frame, &length);
+	EXPECT(run.verdict == verdict, "%s: %s", name, verdict_text(run.verdict));
+	EXPECT(counted_only(&run, counted), "%s: %s rose, expected %s", name, counted_text(&run),
+	       counter_names[counted]);
+	EXPECT(!run.handed, "%s: metadata", name);
+	expect_unchanged(name, frame, length, &run);
+}
+
+static void expect_validated(const char *name, int program, const struct deal *deal, enum counter counted)
+{
+	const struct cookie_options *options = &deal->bake.options;
+	const bool ipv4 = deal->bake.place != IPV6;
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+
+	run_ack(program, &deal->ack, &run, frame, &length);
+	EXPECT(run.verdict == XDP_PASS, "%s: %s", name, verdict_text(run.verdict));
+	EXPECT(counted_only(&run, counted), "%s: %s rose", name, counted_text(&run));
+	expect_unchanged(name, frame, length, &run);
+	if (!EXPECT(run.handed, "%s: no metadata", name))
+		return;
+	EXPECT_EQ(run.metadata.magic, ABI_METADATA_MAGIC, "%s", name);
+	EXPECT_EQ(run.metadata.layout, ABI_LAYOUT, "%s", name);
+	EXPECT_EQ(run.metadata.client_isn, deal->bake.client_isn, "%s", name);
+	EXPECT_EQ(run.metadata.server_isn, deal->cookie.isn, "%s", name);
+	EXPECT_EQ(run.metadata.mss, cookie_mss(ipv4, options->mss_index), "%s", name);
+	EXPECT_EQ(run.metadata.options,
+		  (options->has_wscale ? OPTION_WSCALE : 0) | (options->has_sack ? OPTION_SACK : 0) |
+			  (options->has_timestamps ? OPTION_TIMESTAMPS : 0) |
+			  (options->has_ecn ? OPTION_ECN : 0),
+		  "%s", name);
+	EXPECT_EQ(run.metadata.snd_wscale, options->has_wscale ? options->wscale : 0, "%s", name);
+	EXPECT_EQ(run.metadata.rcv_wscale,
+		  options->has_wscale ? env.facts[deal->bake.place].native.wscale : 0, "%s", name);
+	EXPECT_EQ(run.metadata.timestamp_offset, options->has_timestamps ? deal->cookie.offset : 0, "%s",
+		  name);
+	EXPECT_EQ(run.metadata.tsval, options->has_timestamps ? 4711 : 0, "%s", name);
+	EXPECT(run.metadata.cookie_age_ms - (options->has_timestamps ? deal->age_ms : 0) < 500,
+	       "%s: age %u", name, run.metadata.cookie_age_ms);
+}
+
+CASE("an ACK with a right cookie goes on to the promoter, with all that the handshake settled")
+{
+	for (int place = 0; place < PLACES; place++) {
+		struct deal deal;
+
+		settle_epoch();
+		deal = deal_of((enum place)place, &with_timestamps, 0, 20);
+		/* An ACK does not come from before its epoch began. */
+		expect_validated("timestamps", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &with_timestamps, 1, 16500);
+		expect_validated("the epoch before", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &without_timestamps, 0, 0);
+		expect_validated("no timestamps", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &without_timestamps, 1, 0);
+		expect_validated("no timestamps, the epoch before", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &with_timestamps, 0, 0);
+		deal.ack.payload = "GET / HTTP/1.1\r\n\r\n";
+		deal.ack.payload_len = 18;
+		deal.ack.flags |= PSH;
+		expect_validated("with data", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &with_timestamps, 0, 0);
+		deal.ack.flags |= FIN;
+		expect_validated("with FIN", env.xdp, &deal, COUNTER_ack_validated);
+		deal = deal_of((enum place)place, &with_timestamps, 0, 5);
+		expect_validated("while draining", env.drain, &deal, COUNTER_ack_validated);
+	}
+}
+
+CASE("every choice of options comes through a cookie")
+{
+	settle_epoch();
+	for (enum place place = IPV4; place <= IPV6; place++)
+		for (unsigned int i = 0; i < 512 + 32; i++) {
+			struct cookie_options options;
+			struct deal deal;
+
+			cookie_decode(i & 511, place == IPV4, i < 512, &options);
+			deal = deal_of(place, &options, 0, 0);
+			expect_validated("a choice", env.xdp, &deal, COUNTER_ack_validated);
+		}
+}
+
+CASE("timestamps anywhere among an ACK's options are found")
+{
+	static const char *const layouts[] = { "ts 4711 %u",
+					       "nop, ts 4711 %u",
+					       "ts 4711 %u, nop, nop",
+					       "nop, nop, ts 4711 %u, nop, nop, raw 050a0000000100000002",
+					       "nop, nop, raw 050a0000000100000002, nop, nop, ts 4711 %u",
+					       "raw fd04beef, ts 4711 %u" };
+
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(*layouts); i++) {
+		struct deal deal;
+		char text[128];
+
+		settle_epoch();
+		deal = deal_of(IPV4, &with_timestamps, 0, 20);
+		snprintf(text, sizeof(text), layouts[i], (uint32_t)clock_now() - 20 + deal.cookie.offset);
+		deal.ack.options = options_text(text);
+		expect_validated(layouts[i], env.xdp, &deal, COUNTER_ack_validated);
+	}
+}
+
+CASE("wrong cookies are passed untouched, under the name of what is wrong with them")
+{
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		struct deal deal;
+
+		settle_epoch();
+		/* The MAC, bit by bit. */
+		for (int bit = 10; bit < 32; bit++) {
+			deal = deal_of(place, &with_timestamps, 0, 5);
+			deal.ack.ack = (deal.cookie.isn ^ 1u << bit) + 1;
+			expect_ack("MAC", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		}
+		for (int bit = 6; bit < 32; bit++) {
+			deal = deal_of(place, &without_timestamps, 0, 0);
+			deal.ack.ack = (deal.cookie.isn ^ 1u << bit) + 1;
+			expect_ack("MAC", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		}
+		/* What it binds. */
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.ack++;
+		expect_ack("another MSS or scale", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.seq++;
+		expect_ack("one byte ahead", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.seq--;
+		expect_ack("one byte behind (a keepalive)", &deal.ack, COUNTER_ack_rejected_cookie,
+			   XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.sport = next_port();
+		expect_ack("another port", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.saddr = client_ip(place, 2);
+		expect_ack("another address", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &without_timestamps, 0, 0);
+		deal.ack.options = options_ts(1, 2);
+		expect_ack("timestamps that were not agreed on", &deal.ack, COUNTER_ack_rejected_cookie,
+			   XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.options = options_none();
+		expect_ack("timestamps forgotten", &deal.ack, COUNTER_ack_rejected_timestamps, XDP_PASS);
+		/* When it was made. */
+		deal = deal_of(place, &with_timestamps, 0, (uint32_t)-1000);
+		expect_ack("an echo of the future", &deal.ack, COUNTER_ack_rejected_echo, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 1, 2 * env.set.epoch_ms + 100);
+		expect_ack("an echo of the past", &deal.ack, COUNTER_ack_rejected_echo, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 5);
+		deal.ack.options = options_ts(1, 0);
+		expect_ack("an echo of 0", &deal.ack, COUNTER_ack_rejected_echo, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 2, 2 * env.set.epoch_ms);
+		expect_ack("two epochs ago", &deal.ack, COUNTER_ack_rejected_expired, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 3, 3 * env.set.epoch_ms);
+		expect_ack("three epochs ago", &deal.ack, COUNTER_ack_rejected_expired, XDP_PASS);
+		deal = deal_of(place, &without_timestamps, 2, 0);
+		expect_ack("two epochs ago, no timestamps", &deal.ack, COUNTER_ack_rejected_expired,
+			   XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 4, 5);
+		expect_ack("four epochs ago", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, (uint32_t)-1, 5);
+		expect_ack("the next epoch", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+	}
+}
+
+CASE("what is no ACK to a service of ours is passed untouched and uncounted")
+{
+	static const struct {
+		const char *name;
+		uint16_t flags;
+		uint16_t dport;
+	} rows[] = {
+		{ "RST and ACK", RST | ACK, PORT },
+		{ "SYN and ACK", SYN | ACK, PORT },
+		{ "FIN without ACK", FIN, PORT },
+		{ "PSH without ACK", PSH, PORT },
+		{ "an unprotected port", ACK, PORT_OUTSIDE },
+		{ "a port without service", ACK, PORT_NOBODY },
+	};
+	struct deal deal;
+
+	settle_epoch();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		deal = deal_of(IPV4, &with_timestamps, 0, 5);
+		deal.ack.flags = rows[i].flags;
+		deal.ack.dport = rows[i].dport;
+		expect_ack(rows[i].name, &deal.ack, COUNTER_none, XDP_PASS);
+	}
+	deal = deal_of(IPV4, &with_timestamps, 0, 5);
+	deal.ack.more_fragments = true;
+	expect_ack("a fragment", &deal.ack, COUNTER_none, XDP_PASS);
+	deal = deal_of(IPV4, &with_timestamps, 0, 5);
+	deal.ack.vlans = 1;
+	deal.ack.vlan[0] = 9;
+	expect_ack("another VLAN", &deal.ack, COUNTER_none, XDP_PASS);
+}
+
+CASE("the segments behind a final ACK follow it, with the same metadata")
+{
+	static const uint8_t data[1448];
+
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		struct deal deal;
+
+		settle_epoch();
+		deal = deal_of(place, &with_timestamps, 0, 20);
+		expect_validated("the first", env.xdp, &deal, COUNTER_ack_validated);
+		deal.ack.payload = data;
+		deal.ack.payload_len = sizeof(data);
+		expect_validated("data with the same numbers", env.xdp, &deal, COUNTER_ack_validated);
+		deal.ack.seq += sizeof(data);
+		/* The last of a flight is seldom a full one, and PSH and a later timestamp change nothing.
+		 */
+		deal.ack.payload_len = 500;
+		deal.ack.flags |= PSH;
+		expect_validated("the second", env.xdp, &deal, COUNTER_ack_following);
+		deal.ack.seq = deal.bake.client_isn + 1 + 65536;
+		expect_ack("too far ahead", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+	}
+}
+
+CASE("data ahead of a lost final ACK is dropped, not passed into a reset")
+{
+	static const uint8_t data[1448];
+
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		const uint16_t size = place == IPV4 ? 1448 : 1428;
+		struct deal deal;
+
+		settle_epoch();
+		for (unsigned int back = 1; back <= 9; back++) {
+			deal = deal_of(place, &with_timestamps, 0, 20);
+			deal.ack.seq += back * size;
+			deal.ack.payload = data;
+			deal.ack.payload_len = size;
+			expect_ack("a full segment", &deal.ack, COUNTER_ack_dropped_early, XDP_DROP);
+			deal = deal_of(place, &with_timestamps, 0, 20);
+			deal.ack.seq += back * size;
+			deal.ack.payload = data;
+			deal.ack.payload_len = 77;
+			expect_ack("the flight's last segment", &deal.ack, COUNTER_ack_dropped_early,
+				   XDP_DROP);
+		}
+		deal = deal_of(place, &with_timestamps, 0, 20);
+		deal.ack.seq += 10 * size;
+		deal.ack.payload = data;
+		deal.ack.payload_len = size;
+		expect_ack("ten segments ahead", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+		deal = deal_of(place, &with_timestamps, 0, 20);
+		deal.ack.seq += size;
+		expect_ack("without data", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
+	}
+}
+
+/* ---- what the stack holds ---- */
+
+static void filter_empty(void)
+{
+	const size_t size = ((size_t)env.set.known_mask + 1) * sizeof(struct known_word);
+	void *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_tuples, 0);
+
+	REQUIRE(words != MAP_FAILED, "known_tuples: %s", strerror(errno));
+	memset(words, 0, size);
+	munmap(words, size);
+}
+
+CASE("segments and SYNs of a connection that the stack has are the stack's")
+{
+	struct tcp_spec segment = place_syn(IPV4, 0, PORT), syn;
+	struct sockaddr_in me;
+	socklen_t length = sizeof(me);
+	uint16_t port = PORT;
+	int client = netns_call(env.pair.client, connect_in_ns, &port);
+
+	REQUIRE(client >= 0, "connect: %s", strerror(-client));
+	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
+	segment.saddr.v4 = me.sin_addr;
+	segment.sport = ntohs(me.sin_port);
+	syn = segment;
+	segment.flags = ACK;
+	segment.seq = 1;
+	segment.ack = 1;
+	segment.options = options_ts(1, 2);
+
+	expect_ack("marked by its promotion", &segment, COUNTER_ack_known, XDP_PASS);
+	filter_empty();
+	expect_ack("looked up", &segment, COUNTER_ack_connected, XDP_PASS);
+	expect_ack("marked by the lookup", &segment, COUNTER_ack_known, XDP_PASS);
+	{
+		static struct run run;
+		uint8_t frame[FRAME_MAX];
+		size_t size = frame_build(&syn, frame, sizeof(frame));
+
+		run_frame(env.xdp, frame, size, &run);
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_held),
+		       "a SYN: %s, %s", verdict_text(run.verdict), counted_text(&run));
+		env.set.held_budget = 0;
+		settings_store();
+		run_frame(env.xdp, frame, size, &run);
+		EXPECT(run.verdict == XDP_DROP && counted_only(&run, COUNTER_syn_dropped_over_budget),
+		       "over budget: %s, %s", verdict_text(run.verdict), counted_text(&run));
+		env.set.held_budget = PLENTY;
+		settings_store();
+	}
+	close(client);
+	close(accept(env.listener, NULL, NULL));
+}
+
+CASE("a SYN that was passed leaves a mark, so that what follows asks the stack")
+{
+	static const struct {
+		const char *name;
+		void (*spec)(struct tcp_spec *syn);
+	} rows[] = { { "data", payload },
+		     { "uncarried options", sack_alone },
+		     { "IP options", ip_options },
+		     { "a wrong checksum", tcp_checksum },
+		     { "not learned", port_nobody },
+		     { "TCP-MD5", md5 } };
+	static struct run run;
+	static struct known_word word;
+	uint8_t frame[FRAME_MAX];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct tcp_spec syn = place_syn(IPV4, next_port(), PORT);
+		struct tuple tuple = { .remote_port = be16_from(syn.sport) };
+		__u64 hash, bits;
+		__u32 index;
+
+		rows[i].spec(&syn);
+		tuple.local_port = be16_from(syn.dport);
+		address_map_ipv4(&tuple.remote, syn.saddr.v4.s_addr);
+		address_map_ipv4(&tuple.local, syn.daddr.v4.s_addr);
+		hash = tuple_hash(&tuple, env.set.hash_seed);
+		bits = 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
+		index = (__u32)hash & env.set.known_mask;
+		filter_empty();
+		run_frame(env.xdp, frame, frame_build(&syn, frame, sizeof(frame)), &run);
+		REQUIRE(run.verdict == XDP_PASS);
+		REQUIRE(!bpf_map_lookup_elem(env.known_tuples, &index, &word));
+		EXPECT(word.generation[0] == bits && word.generation[1] == bits, "%s: %llx %llx, not %llx",
+		       rows[i].name, word.generation[0], word.generation[1], bits);
+	}
+}
+
+CASE("a SYN that is answered leaves no mark")
+{
+	const size_t words = (size_t)env.set.known_mask + 1;
+	const __u64 *mapped;
+
+	filter_empty();
+	RUN_ROWS(answered);
+	mapped = mmap(NULL, words * sizeof(struct known_word), PROT_READ, MAP_SHARED, env.known_tuples, 0);
+	REQUIRE(mapped != MAP_FAILED);
+	for (size_t i = 0; i < 2 * words; i++)
+		if (!EXPECT(!mapped[i], "word %zu", i))
+			break;
+	munmap((void *)mapped, words * sizeof(struct known_word));
+}
+
+CASE("while draining, SYNs are passed and marked")
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	for (int place = 0; place < PLACES; place++) {
+		struct tcp_spec syn = place_syn((enum place)place, next_port(), PORT);
+		size_t length = frame_build(&syn, frame, sizeof(frame));
+
+		run_frame(env.drain, frame, length, &run);
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_draining), "%s, %s",
+		       verdict_text(run.verdict), counted_text(&run));
+		expect_unchanged("draining", frame, length, &run);
+	}
+}
+
+CASE("when the listener is closed, SYNs and orphans go to the stack")
+{
+	int fd = listen_on(PORT_CLOSING, 16, NULL);
+	struct tcp_spec ack;
+
+	admit(IPV4, PORT_CLOSING, NULL);
+	expect_syn(IPV4, PORT_CLOSING, NULL, XDP_TX, COUNTER_syn_answered);
+	close(fd);
+	WAIT_FOR(!netns_listens(env.pair.server, PORT_CLOSING), 2000);
+	expect_syn(IPV4, PORT_CLOSING, NULL, XDP_PASS, COUNTER_syn_passed_listener_gone);
+	ack = place_syn(IPV4, next_port(), PORT_CLOSING);
+	ack.flags = ACK;
+	ack.options = options_none();
+	expect_ack("an orphan", &ack, COUNTER_ack_no_listener, XDP_PASS);
+}
+
+CASE("a listener that begins to need its SYNs gets them from then on")
+{
+	int fd = listen_on(PORT_CHANGING, 16, NULL);
+
+	admit(IPV4, PORT_CHANGING, NULL);
+	expect_syn(IPV4, PORT_CHANGING, NULL, XDP_TX, COUNTER_syn_answered);
+	save_syn(fd);
+	expect_syn(IPV4, PORT_CHANGING, NULL, XDP_PASS, COUNTER_syn_passed_listener_kind);
+	close(fd);
+}
+
+CASE("a restarted listener that needs its SYNs gets them, whatever memory it lives in")
+{
+	/* The kernel gives freed sockets out again soon: of so many, some are where the first one was. */
+	int fd = listen_on(PORT_RESTARTED, 16, NULL);
+
+	admit(IPV4, PORT_RESTARTED, NULL);
+	for (int i = 0; i < 20; i++) {
+		static struct run run;
+		uint8_t frame[FRAME_MAX];
+		size_t length;
+
+		close(fd);
+		WAIT_FOR(!netns_listens(env.pair.server, PORT_RESTARTED), 2000);
+		usleep(20000);
+		fd = listen_on(PORT_RESTARTED, 16, save_syn);
+		run_syn(IPV4, PORT_RESTARTED, NULL, &run, frame, &length);
+		if (!EXPECT(run.verdict == XDP_PASS, "restart %d: %s, %s", i, verdict_text(run.verdict),
+			    counted_text(&run)))
+			break;
+	}
+	close(fd);
+}
+
+/* The last case: it leaves the programs with another clock of epochs. */
+CASE("without a master key nothing is answered and nothing validated")
+{
+	struct deal deal;
+
+	settle_epoch();
+	deal = deal_of(IPV4, &with_timestamps, 0, 5);
+	for (__u32 slot = 0; slot < KEY_SLOTS; slot++) {
+		const struct master_key none = {};
+
+		REQUIRE(!bpf_map_update_elem(env.keys, &slot, &none, BPF_ANY));
+	}
+	/* Keys of epochs that were in use are remembered; epochs of another length have other numbers. */
+	env.set.epoch_ms = 500;
+	settings_store();
+	expect_syn(IPV4, PORT, NULL, XDP_PASS, COUNTER_syn_passed_no_key);
+	expect_syn(IPV6, PORT, windows, XDP_PASS, COUNTER_syn_passed_no_key);
+	expect_ack("no key", &deal.ack, COUNTER_ack_rejected_no_key, XDP_PASS);
+}
+
+int main(int argc, char **argv)
+{
+	return report_main(argc, argv, environment_new);
+}

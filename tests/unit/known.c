@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The filter of known tuples and the table of used cookies: bpf/known.h and bpf/used.h themselves, on maps
+ * that are arrays here. How often the filter says yes wrongly, that it never says no wrongly, that a
+ * cookie is remembered for as long as it lives.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "abi.h"
+#include "cookie.h"
+#include "random.h"
+#include "report.h"
+
+/* What bpf/maps.h and the BPF headers give to the programs. */
+#define XDPH_MAPS_H
+#define barrier_var(var) __asm__ volatile("" : "+r"(var))
+#define __noinline	 static __attribute__((noinline))
+
+static struct settings settings = { .epoch_ms = COOKIE_EPOCH_MS };
+static struct known_word *known_tuples;
+static struct used_bucket *used_cookies;
+static const __u32 zero = 0;
+
+static inline void *lookup_settings(void)
+{
+	return &settings;
+}
+
+#define bpf_map_lookup_elem(map, key)                                                                      \
+	_Generic((map),                                                                                    \
+		struct settings *: lookup_settings(),                                                      \
+		struct known_word **: (void *)&known_tuples[*(key)],                                       \
+		struct used_bucket **: (void *)&used_cookies[*(key)])
+
+#include "../../bpf/known.h"
+#include "../../bpf/used.h"
+
+enum {
+	CONNECTIONS = 131072,	   /* attach's default */
+	WORDS = CONNECTIONS / 2,   /* user/attach.c: KNOWN_TUPLES_A_WORD */
+	BUCKETS = CONNECTIONS / 2, /* user/attach.c: USED_A_BUCKET */
+	LOOKS = 1000000,
+	LIFE_MS = 2 * COOKIE_EPOCH_MS,
+};
+
+static void filter_empty(void)
+{
+	free(known_tuples);
+	known_tuples = calloc(WORDS, sizeof(*known_tuples));
+	REQUIRE(known_tuples);
+	settings.known_mask = WORDS - 1;
+	settings.known_generation = 0;
+}
+
+/* The @n-th tuple of a kind; those of different @set never coincide. */
+typedef struct tuple (*maker)(uint32_t set, uint32_t n);
+
+static __be32 ipv4(uint32_t host)
+{
+	return be32_from(host);
+}
+
+static struct tuple make_ipv4(uint32_t remote, uint32_t local, uint32_t remote_port, uint32_t local_port)
+{
+	struct tuple tuple = { .remote_port = be16_from((__u16)remote_port),
+			       .local_port = be16_from((__u16)local_port) };
+
+	address_map_ipv4(&tuple.remote, ipv4(remote));
+	address_map_ipv4(&tuple.local, ipv4(local));
+	return tuple;
+}
+
+static struct tuple random_ipv4(uint32_t set, uint32_t n)
+{
+	uint64_t random = (uint64_t)set << 32 | n;
+	uint64_t value = random_next(&random);
+
+	return make_ipv4((uint32_t)value, 0x0a000001, (uint32_t)(value >> 32), 443);
+}
+
+/* One client behind the other, all from one port. */
+static struct tuple sequential_addresses(uint32_t set, uint32_t n)
+{
+	return make_ipv4((set << 28) + n, 0x0a000001, 40000, 443);
+}
+
+/* Few clients (a proxy, a load generator) with all of their ports in a row. */
+static struct tuple sequential_ports(uint32_t set, uint32_t n)
+{
+	return make_ipv4(0x0a000100 + (set << 16) + n / 60000, 0x0a000001, 1024 + n % 60000, 443);
+}
+
+/* Every other port, as Linux chooses them, to many local ports. */
+static struct tuple even_ports(uint32_t set, uint32_t n)
+{
+	return make_ipv4(0x0a000100 + set, 0x0a000001, 32768 + n % 14000 * 2, 8000 + n / 14000);
+}
+
+/* A server with many addresses. */
+static struct tuple local_addresses(uint32_t set, uint32_t n)
+{
+	return make_ipv4(0xc0a80000 + set, 0x0a000000 + n, 40000, 443);
+}
+
+static struct tuple sequential_ipv6(uint32_t set, uint32_t n)
+{
+	struct tuple tuple = { .remote_port = be16_from(40000), .local_port = be16_from(443) };
+
+	tuple.remote.word[0] = be32_from(0x20010db8);
+	tuple.remote.word[1] = be32_from(set);
+	tuple.remote.word[3] = be32_from(n);
+	tuple.local.word[0] = be32_from(0x20010db8);
+	tuple.local.word[3] = be32_from(1);
+	return tuple;
+}
+
+/* A network each, the same interface identifier: the lowest bits of the address never change. */
+static struct tuple prefixes_ipv6(uint32_t set, uint32_t n)
+{
+	struct tuple tuple = sequential_ipv6(set, 1);
+
+	tuple.remote.word[0] = be32_from(0x20010000 + (n >> 16));
+	tuple.remote.word[1] = be32_from(n << 16 | set);
+	return tuple;
+}
+
+static struct tuple random_ipv6(uint32_t set, uint32_t n)
+{
+	uint64_t random = (uint64_t)set << 32 | n;
+	struct tuple tuple;
+
+	random_fill(&random, &tuple, sizeof(tuple));
+	return tuple;
+}
+
+static const struct {
+	const char *name;
+	maker make;
+} makers[] = {
+	{ "random IPv4", random_ipv4 },
+	{ "addresses in a row", sequential_addresses },
+	{ "ports in a row", sequential_ports },
+	{ "even ports, many services", even_ports },
+	{ "local addresses in a row", local_addresses },
+	{ "random IPv6", random_ipv6 },
+	{ "IPv6 addresses in a row", sequential_ipv6 },
+	{ "IPv6 networks in a row", prefixes_ipv6 },
+};
+
+enum {
+	MAKERS = sizeof(makers) / sizeof(*makers),
+};
+
+static __u64 hash_of(maker make, uint32_t set, uint32_t n)
+{
+	const struct tuple tuple = make(set, n);
+
+	return tuple_hash(&tuple, settings.hash_seed);
+}
+
+static double false_hits(maker filled, maker asked)
+{
+	unsigned int hits = 0;
+
+	filter_empty();
+	for (uint32_t n = 0; n < CONNECTIONS; n++)
+		known_mark(&settings, hash_of(filled, 1, n));
+	for (uint32_t n = 0; n < LOOKS; n++)
+		hits += (unsigned int)known(&settings, hash_of(asked, 2, n));
+	return (double)hits / LOOKS;
+}
+
+CASE("the filter says yes wrongly to at most 1 % at its nominal size, whatever it holds and is asked")
+{
+	uint64_t seeds = 1;
+
+	for (int filled = 0; filled < MAKERS; filled++)
+		for (int strangers = 0; strangers < 2; strangers++) {
+			const int asked = strangers ? (filled + 1) % MAKERS : filled;
+			double rate;
+
+			settings.hash_seed = random_next(&seeds);
+			rate = false_hits(makers[filled].make, makers[asked].make);
+			/* Much less than expected would mean that this measures something else. */
+			EXPECT(rate <= 0.01 && rate >= 0.004, "%s in it, asked for %s: %.2f %%",
+			       makers[filled].name, makers[asked].name, rate * 100);
+		}
+}
+
+CASE("the filter says yes wrongly to its neighbours no more often than to strangers")
+{
+	uint64_t seeds = 2;
+
+	for (int i = 0; i < MAKERS; i++) {
+		unsigned int hits = 0, looks = 0;
+
+		/* Every second one is in it; the others are asked for. */
+		filter_empty();
+		settings.hash_seed = random_next(&seeds);
+		for (uint32_t n = 0; n < 2 * CONNECTIONS; n += 2)
+			known_mark(&settings, hash_of(makers[i].make, 1, n));
+		for (uint32_t n = 1; n < 2 * CONNECTIONS; n += 2, looks++)
+			hits += (unsigned int)known(&settings, hash_of(makers[i].make, 1, n));
+		EXPECT(hits <= looks / 100, "%s: %u of %u", makers[i].name, hits, looks);
+	}
+}
+
+CASE("the filter never says no to what is in it, in either generation")
+{
+	settings.hash_seed = 3;
+	filter_empty();
+	for (int i = 0; i < MAKERS; i++)
+		for (uint32_t n = 0; n < CONNECTIONS / MAKERS; n++)
+			known_mark(&settings, hash_of(makers[i].make, 1, n));
+	for (settings.known_generation = 0; settings.known_generation < 2; settings.known_generation++)
+		for (int i = 0; i < MAKERS; i++)
+			for (uint32_t n = 0; n < CONNECTIONS / MAKERS; n++)
+				if (!EXPECT(known(&settings, hash_of(makers[i].make, 1, n)), "%s, %u",
+					    makers[i].name, n))
+					return;
+}
+
+CASE("a generation that was emptied forgets, the other one does not")
+{
+	const __u64 hash = hash_of(random_ipv4, 1, 1);
+
+	filter_empty();
+	known_mark(&settings, hash);
+	for (int i = 0; i < WORDS; i++)
+		known_tuples[i].generation[1] = 0;
+	EXPECT(known(&settings, hash));
+	settings.known_generation = 1;
+	EXPECT(!known(&settings, hash));
+}
+
+CASE("bits of the hash are used evenly, and another seed makes another hash")
+{
+	for (int i = 0; i < MAKERS; i++) {
+		unsigned int ones[64] = {}, same = 0;
+
+		for (uint32_t n = 0; n < CONNECTIONS; n++) {
+			const struct tuple tuple = makers[i].make(1, n);
+			const __u64 hash = tuple_hash(&tuple, 42);
+
+			same += hash == tuple_hash(&tuple, 43);
+			for (int bit = 0; bit < 64; bit++)
+				ones[bit] += hash >> bit & 1;
+		}
+		EXPECT_EQ(same, 0, "%s", makers[i].name);
+		for (int bit = 0; bit < 64; bit++)
+			EXPECT(ones[bit] > CONNECTIONS * 0.49 && ones[bit] < CONNECTIONS * 0.51,
+			       "%s: bit %d is set in %u of %d", makers[i].name, bit, ones[bit],
+			       CONNECTIONS);
+	}
+}
+
+CASE("every field of a tuple counts")
+{
+	uint64_t random = 4;
+
+	for (int i = 0; i < 1000; i++) {
+		const struct tuple tuple = i & 1 ? random_ipv4(1, (uint32_t)i)
+						 : random_ipv6(1, (uint32_t)i);
+		const __u64 seed = random_next(&random), hash = tuple_hash(&tuple, seed);
+
+		for (size_t byte = 0; byte < sizeof(tuple); byte++) {
+			struct tuple other = tuple;
+
+			((__u8 *)&other)[byte] ^= (__u8)(1 << byte % 8);
+			/* The local address's mapping prefix follows from the remote one's. */
+			if (i & 1 && byte >= 16 && byte < 28)
+				continue;
+			EXPECT(tuple_hash(&other, seed) != hash, "byte %zu", byte);
+		}
+	}
+}
+
+/* ---- used cookies ---- */
+
+static void used_empty(void)
+{
+	free(used_cookies);
+	used_cookies = calloc(BUCKETS, sizeof(*used_cookies));
+	REQUIRE(used_cookies);
+	settings.used_mask = BUCKETS - 1;
+	settings.hash_seed = 5;
+}
+
+CASE("a cookie that was tried, and then made its connection, is known as such for its whole life")
+{
+	const __u64 start = 1000000;
+	__u64 tag;
+
+	used_empty();
+	for (uint32_t n = 0; n < CONNECTIONS; n++) {
+		const __u64 hash = hash_of(random_ipv4, 1, n);
+
+		tag = used_isn_tag(n, ~n);
+		REQUIRE(used_look(hash, tag, start) == USED_NEVER, "%u", n);
+		REQUIRE(!used_try(hash, tag, start), "%u gave way", n);
+		REQUIRE(used_look(hash, tag, start) == USED_TRIED, "%u", n);
+		if (n & 1)
+			used_made(hash);
+	}
+	for (uint32_t n = 0; n < CONNECTIONS; n++) {
+		const __u64 hash = hash_of(random_ipv4, 1, n);
+		const int expected = n & 1 ? USED_CONNECTED : USED_TRIED;
+
+		tag = used_isn_tag(n, ~n);
+		if (!EXPECT_EQ(used_look(hash, tag, start + LIFE_MS), expected, "%u", n) ||
+		    !EXPECT_EQ(used_look(hash, used_isn_tag(n + 1, ~n), start), USED_NEVER,
+			       "%u with another client ISN", n) ||
+		    !EXPECT_EQ(used_look(hash, used_isn_tag(n, n), start), USED_NEVER,
+			       "%u with another server ISN", n) ||
+		    !EXPECT_EQ(used_look(hash, tag, start + LIFE_MS + 3000), USED_NEVER,
+			       "%u when it is over", n))
+			return;
+	}
+}
+
+CASE("a cookie tried again keeps one way, and made means all that was tried on the tuple")
+{
+	const __u64 hash = hash_of(random_ipv4, 1, 1), first = used_isn_tag(1, 2);
+	const __u64 second = used_isn_tag(3, 4);
+	int ways = 0;
+
+	used_empty();
+	for (int i = 0; i < 20; i++)
+		EXPECT_EQ(used_try(hash, first, 1000000), 0);
+	for (int i = 0; i < USED_WAYS; i++)
+		ways += !!used_cookies[hash & settings.used_mask].way[i];
+	EXPECT_EQ(ways, 1);
+	EXPECT_EQ(used_try(hash, second, 1000000), 0);
+	used_made(hash);
+	EXPECT_EQ(used_look(hash, first, 1000000), USED_CONNECTED);
+	EXPECT_EQ(used_look(hash, second, 1000000), USED_CONNECTED);
+	EXPECT_EQ(used_look(hash_of(random_ipv4, 1, 2), first, 1000000), USED_NEVER);
+}
+
+CASE("expired ways are taken again, and what gives way too early is told")
+{
+	const __u64 hash = hash_of(random_ipv4, 1, 1);
+	const __u64 later = 1000000 + LIFE_MS + 3000;
+
+	used_empty();
+	for (__u32 i = 0; i < 2 * USED_WAYS; i++)
+		EXPECT_EQ(used_try(hash, used_isn_tag(i, 0), 1000000), 0, "%u", i);
+	EXPECT_EQ(used_try(hash, used_isn_tag(100, 0), 1000000), 1);
+	for (__u32 i = 0; i < 2 * USED_WAYS; i++)
+		EXPECT_EQ(used_try(hash, used_isn_tag(i, 1), later), 0, "%u", i);
+}
+
+CASE("the clock of used cookies wraps without forgetting or remembering anything")
+{
+	const __u64 unit = 1024, wrap = unit * (USED_TIME_MASK + 1), hash = hash_of(random_ipv4, 1, 1);
+
+	for (__u64 at = wrap - LIFE_MS - 5000; at < wrap + 5000; at += 250) {
+		used_empty();
+		used_try(hash, used_isn_tag(1, 2), at);
+		if (!EXPECT_EQ(used_look(hash, used_isn_tag(1, 2), at + LIFE_MS), USED_TRIED, "%llu",
+			       (unsigned long long)at) ||
+		    !EXPECT_EQ(used_look(hash, used_isn_tag(1, 2), at + LIFE_MS + 3000), USED_NEVER, "%llu",
+			       (unsigned long long)at))
+			return;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	return report_main(argc, argv, NULL);
+}

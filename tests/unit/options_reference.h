@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * TCP options read a second time, by the RFCs and without a thought for verifiers: what the walk of
+ * include/tcp_options.h is held against, with random bytes (tests/unit) and with chosen ones (tests/fuzz).
+ */
+#ifndef XDPH_TESTS_OPTIONS_REFERENCE_H
+#define XDPH_TESTS_OPTIONS_REFERENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "tcp_options.h"
+
+struct reference_options {
+	bool wscale_given, sack, timestamps, signature;
+	unsigned int mss, wscale;
+	unsigned long tsval, tsecr;
+};
+
+static inline unsigned long reference_number(const unsigned char *byte, int size)
+{
+	unsigned long number = 0;
+
+	while (size--)
+		number = number * 256 + *byte++;
+	return number;
+}
+
+/* The value of one option, of @size bytes behind kind and length. */
+static inline void reference_option(struct reference_options *options, unsigned int kind,
+				    const unsigned char *value, size_t size)
+{
+	switch (kind) {
+	case 2: /* RFC 9293 section 3.7.1 */
+		if (size == 2 && reference_number(value, 2))
+			options->mss = (unsigned int)reference_number(value, 2);
+		return;
+	case 3: /* RFC 7323 section 2 */
+		if (size != 1)
+			return;
+		options->wscale_given = true;
+		options->wscale = value[0] < 15 ? value[0] : 14;
+		return;
+	case 4: /* RFC 2018 section 2 */ options->sack |= size == 0; return;
+	case 8: /* RFC 7323 section 3 */
+		if (size != 8)
+			return;
+		options->timestamps = true;
+		options->tsval = reference_number(value, 4);
+		options->tsecr = reference_number(value + 4, 4);
+		return;
+	case 19: /* RFC 2385 */
+	case 29: /* RFC 5925 */ options->signature = true; return;
+	default: return;
+	}
+}
+
+static inline struct reference_options reference_read(const unsigned char *byte, size_t left)
+{
+	struct reference_options options = {};
+
+	while (left && *byte) {
+		size_t whole = 1;
+
+		if (*byte != 1) {
+			if (left < 2 || byte[1] < 2 || byte[1] > left)
+				break;
+			whole = byte[1];
+			reference_option(&options, *byte, byte + 2, whole - 2);
+		}
+		byte += whole;
+		left -= whole;
+	}
+	return options;
+}
+
+/* The walk as the programs do it: over a copy of the header, one step at a time, never more than 40. */
+static inline struct tcp_options walk_read(const unsigned char *options, size_t length)
+{
+	struct tcp_options_walk walk;
+
+	memset(&walk, 0, sizeof(walk));
+	memcpy(walk.bytes + 20, options, length);
+	walk.length = 20 + (__u32)length;
+	walk.at = 20;
+	for (int i = 0; i < TCP_OPTIONS_MAX; i++)
+		if (tcp_options_step(&walk))
+			break;
+	return walk.found;
+}
+
+static inline bool options_agree(const struct tcp_options *walk, const struct reference_options *reference)
+{
+	return walk->mss == reference->mss && walk->has_wscale == reference->wscale_given &&
+	       walk->wscale == reference->wscale && walk->has_sack == reference->sack &&
+	       walk->has_timestamps == reference->timestamps && walk->tsval == reference->tsval &&
+	       walk->tsecr == reference->tsecr && walk->has_signature == reference->signature;
+}
+
+#endif
