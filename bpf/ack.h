@@ -46,12 +46,20 @@ static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handsh
  * segments were lost or overtaken. A stack that had kept SYN-RECEIVED would keep the segment; our listener
  * would reset the client. Does the cookie fit an ISN one to nine segments back?
  */
-static __always_inline bool ack_early(struct claim *claim, __u32 seq, __u32 payload, __u32 mss)
+static __always_inline bool ack_early(struct claim *claim, __u32 seq, __u32 payload, __u32 service_mss)
 {
-	__u32 sizes[2] = { payload, mss };
+	const __u32 overhead = claim->timestamps ? 12 : 0;
+	struct cookie_options options;
+	__u32 sizes[3];
 
-	for (int s = 0; s < 2; s++) {
-		if (!sizes[s] || (s && sizes[0] == sizes[1]))
+	cookie_decode(cookie_option_bits(claim->server_isn, claim->timestamps), claim->is_ipv4,
+		      claim->timestamps, &options);
+	/* As long as this one; as our MSS allows; as the client's own says, which is its path's. */
+	sizes[0] = payload;
+	sizes[1] = service_mss - overhead;
+	sizes[2] = options.mss - overhead;
+	for (int s = 0; s < 3; s++) {
+		if (!sizes[s] || (s && sizes[s] == sizes[0]) || (s == 2 && sizes[2] == sizes[1]))
 			continue;
 		for (int k = 1; k <= EARLY_SEGMENTS; k++) {
 			claim->client_isn = seq - 1 - k * sizes[s];
@@ -102,6 +110,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	struct tuple tuple;
 	__u32 payload, state, seq;
 	__u64 hash;
+	bool follows;
 	int verdict;
 
 	tcp_tuple(packet, &tuple);
@@ -114,8 +123,16 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
 		return XDP_PASS;
 
-	verdict = claim_judge(claim);
+	verdict = claim_judge_service(claim, service);
 	way = validated_way(cpu, hash);
+	follows = way->hash == hash && elapsed_ms(claim->now_ms, way->at_ms) < FOLLOWING_MS &&
+		  claim->server_isn == way->metadata.server_isn &&
+		  seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
+	if (verdict == VERDICT_RIGHT && follows) {
+		metadata = way->metadata;
+		COUNT(ack_validated);
+		return ack_hand_over(ctx, &metadata, set);
+	}
 	if (verdict == VERDICT_RIGHT) {
 		claim_metadata(claim, &metadata);
 		way->hash = hash;
@@ -125,16 +142,14 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		return ack_hand_over(ctx, &metadata, set);
 	}
 
-	if (known(set, hash)) {
-		COUNT(ack_known);
-		return XDP_PASS;
-	}
-	if (way->hash == hash && claim->now_ms - way->at_ms < FOLLOWING_MS &&
-	    claim->server_isn == way->metadata.server_isn &&
-	    seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES) {
+	if (follows) {
 		metadata = way->metadata;
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
+	}
+	if (known(set, hash)) {
+		COUNT(ack_known);
+		return XDP_PASS;
 	}
 
 	state = lookup_state(ctx, &tuple, packet->is_ipv4);
@@ -147,8 +162,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_connected);
 		return XDP_PASS;
 	}
-	if (payload && verdict == VERDICT_WRONG &&
-	    ack_early(claim, seq, payload, service->synack.mss - (claim->timestamps ? 12 : 0))) {
+	if (payload && verdict == VERDICT_WRONG && ack_early(claim, seq, payload, service->synack.mss)) {
 		COUNT(ack_dropped_early);
 		return XDP_DROP;
 	}

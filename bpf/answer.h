@@ -296,7 +296,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, signature, false);
 	syn.offered = syn_offers(packet, &syn.options, syn.tos);
 
-	listener = service_listener(syn.service, set, &syn.tuple, packet->is_ipv4);
+	listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple, packet->is_ipv4);
 	if (!listener) {
 		/* Its port is closed, or another socket has it now: the answer of the stack will tell. */
 		syn_note(&syn, packet);
@@ -304,13 +304,16 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	}
 	if (listener_kind(listener))
 		PASS_OR_DROP_SYN(&syn, listener_kind, false);
+	/* The stack would refuse what we promote. */
+	if (!listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ipv4.sysctl_tcp_syncookies)
+		PASS_OR_DROP_SYN(&syn, syncookies_off, false);
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (pass_budget(cpu, set, syn.now_ms, false)) {
 			syn_note(&syn, packet);
 			PASS_SYN(&syn, not_admitted);
 		}
-		if (syn.service->admission != SERVICE_ADMITTED)
+		if (!syn.service->confirmed_ms)
 			DROP_SYN(over_budget);
 	}
 	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))

@@ -13,6 +13,10 @@ static __always_inline bool ipv6_read(struct packet *packet)
 
 	if ((void *)(ip + 1) > packet->end || ip->version != 6 || ip->nexthdr != IPPROTO_TCP)
 		return false;
+	/* Mapped addresses do not travel (RFC 4291 section 2.5.5.2), and would be taken for IPv4 ones. */
+	if (address_is_ipv4((const struct address *)&ip->saddr) ||
+	    address_is_ipv4((const struct address *)&ip->daddr))
+		return false;
 	packet->is_ipv4 = false;
 	packet->fragment = false;
 	packet->ip_options = false;
@@ -33,7 +37,7 @@ static __always_inline bool ipv6_source_martian(const struct address *source, co
 	__u32 high = raw32(source->word[0]) | raw32(source->word[1]) | raw32(source->word[2]);
 
 	return host32(source->word[0]) >> 24 == 0xff || (!high && host32(source->word[3]) <= 1) ||
-	       address_is_ipv4(source) || address_equal(source, local);
+	       address_equal(source, local);
 }
 
 static __always_inline __u8 ipv6_traffic_class(const struct ipv6hdr *ip)

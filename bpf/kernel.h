@@ -53,24 +53,15 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct inode {
-	unsigned long i_ino;
-};
-
-struct socket;
-
 struct sock_reuseport;
 
 struct sock {
 	struct sock_common __sk_common;
-	struct socket *sk_socket;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 	int sk_rcvbuf;
 	struct sock_reuseport *sk_reuseport_cb;
 };
-
-struct socket_alloc;
 
 struct inet_sock {
 	struct sock sk;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The filter of the tuples that the stack holds (abi.h: struct known_word). It may say yes wrongly, which
- * costs an exact lookup; it must never say no wrongly, which would cost a client its connection. So
- * whoever passes a SYN for a protected port marks it, and whoever sees a socket does.
+ * costs a SYN an exact lookup, and an orphan the protection that ack.h has for early data; it must never
+ * say no wrongly, which would cost a client its connection. So whoever passes a SYN for a protected port
+ * marks it, and whoever sees a socket does.
  */
 #ifndef XDPH_KNOWN_H
 #define XDPH_KNOWN_H

@@ -17,6 +17,7 @@ enum {
 	LEARN_NEXT = -1,
 	/* By then a connection has sent its first segment for certain, also as one of GSO's. */
 	LEARN_FIRST_SEGMENTS = 64,
+	LEARN_OTHER_WAYS = 3,
 };
 
 /*
@@ -99,10 +100,10 @@ static __always_inline struct service *service_add(const struct service_key *key
 
 	if (interface)
 		fresh.checksum_partial = interface->checksum_partial;
-	if (bpf_map_update_elem(&services, key, &fresh, BPF_NOEXIST) == -7 /* E2BIG */)
-		COUNT(service_full);
-	else
-		COUNT(service_learned);
+	switch (bpf_map_update_elem(&services, key, &fresh, BPF_NOEXIST)) {
+	case 0: COUNT(service_learned); break;
+	case -7: /* E2BIG */ COUNT(service_full);
+	}
 	return bpf_map_lookup_elem(&services, key);
 }
 
@@ -112,10 +113,19 @@ static __always_inline void canary_answer(struct service *service, const struct 
 {
 	service->canary.waiting_since_ms = 0;
 	if (!eth_mac_equal(packet->eth->h_dest, service->canary.source_mac)) {
-		service->admission = SERVICE_OTHER_WAY;
 		COUNT(canary_other_way);
+		/*
+		 * One source whose answers go elsewhere (a neighbour's address, sent by way of the gateway)
+		 * must not take a service from all the others. Several in a row, and the way has changed.
+		 */
+		if (service->canary.other_ways < LEARN_OTHER_WAYS)
+			service->canary.other_ways++;
+		if (service->admission != SERVICE_ADMITTED ||
+		    service->canary.other_ways >= LEARN_OTHER_WAYS)
+			service->admission = SERVICE_OTHER_WAY;
 		return;
 	}
+	service->canary.other_ways = 0;
 	if (service->admission != SERVICE_ADMITTED)
 		service->admitted_ms = now_ms;
 	service->confirmed_ms = now_ms;
@@ -150,13 +160,18 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		return;
 	service->listener = listener;
 	service->synack.listener_kind = listener_kind(listener);
-	canary = service->canary.sent_ms && service->canary.remote_port == tuple->remote_port &&
+	/* Its first answer: the stack sends it again if the client keeps silent. */
+	canary = service->canary.waiting_since_ms && service->canary.remote_port == tuple->remote_port &&
 		 host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
 	/* What is granted once is granted to whoever asks for it. */
 	service->synack.granted |= granted;
 	service->synack.refused &= ~granted;
-	if (granted & OPTION_WSCALE)
+	if (granted & OPTION_WSCALE && options->wscale != service->synack.rcv_wscale) {
+		/* Cookies on their way carry the old one. */
+		service->synack.rcv_wscale_before = service->synack.rcv_wscale;
 		service->synack.rcv_wscale = options->wscale;
+		service->synack.rcv_wscale_changed_ms = fresh ? 0 : now_ms;
+	}
 	if (!fresh && !canary)
 		return;
 	offered = canary ? service->canary.offered : 0;
@@ -164,8 +179,15 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.granted &= ~(offered & ~granted);
 		service->synack.refused |= offered & ~granted;
 	}
-	synack_read(&service->synack, packet, options, listener);
-	synack_windows(&service->synack, packet->is_ipv4, listener);
+	/*
+	 * A route of one client's own (a tunnel, a lowered path MTU) may have a smaller MSS: it becomes
+	 * that of all only if the next canary says the same.
+	 */
+	service->canary.smaller = options->mss < service->synack.mss && !service->canary.smaller;
+	if (!service->canary.smaller) {
+		synack_read(&service->synack, packet, options, listener);
+		synack_windows(&service->synack, packet->is_ipv4, listener);
+	}
 	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	if (canary)
 		canary_answer(service, packet, now_ms);
@@ -176,10 +198,17 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 					 const struct settings *set, struct cpu *cpu,
 					 const struct tuple *tuple)
 {
-	/* No connection has the remote port 0, so what is found is a listener. */
-	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
+	struct bpf_sock *maker = skb->sk, *found;
 	struct tcp_sock *listener;
 
+	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
+	known_mark(set, tuple_hash(tuple, set->hash_seed));
+	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
+	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
+		       maker->src_port != host16(tuple->local_port)))
+		return;
+	/* No connection has the remote port 0, so what is found is a listener. */
+	found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
 	if (!found)
 		return;
 	if (found->state == KERNEL_TCP_LISTEN) {

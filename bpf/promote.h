@@ -17,9 +17,10 @@
 #include "used.h"
 
 enum {
-	PROMOTE_NEXT = -1,    /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
-	PROMOTE_DROP = 2,     /* TC_ACT_SHOT */
-	PROMOTE_BATCH_MS = 2, /* where a segment cannot go round: how long its batch may take */
+	PROMOTE_NEXT = -1, /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
+	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
+	PROMOTE_HEADERS = 14 + 60 + 60, /* of the longest kind: Ethernet, IP, TCP */
+	PROMOTE_BATCH_MS = 2,		/* where a segment cannot go round: how long its batch may take */
 };
 
 /* Sends @skb round the backlog. It must have its Ethernet header, which is put back in front of it. */
@@ -101,6 +102,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 			   host32(packet->tcp->ack_seq) == metadata->server_isn + 1;
 	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, tuple->remote_port);
 	struct tcp_sock *listener;
+	struct validated *way;
 	int used, error;
 	__u32 state;
 
@@ -112,6 +114,14 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	if (state != KERNEL_TCP_LISTEN) {
 		bpf_sk_release(found);
 		known_mark(set, hash);
+		if (state == KERNEL_TCP_NEW_SYN_RECV && first) {
+			/*
+			 * The client's SYN was answered, and its retransmission was passed. The stack
+			 * awaits the ACK of another ISN and would reset the client for this one.
+			 */
+			COUNT(promote_dropped_other_handshake);
+			return PROMOTE_DROP;
+		}
 		if (state != KERNEL_TCP_NEW_SYN_RECV && state != KERNEL_TCP_TIME_WAIT)
 			used_made(hash);
 		COUNT(promote_connected);
@@ -154,16 +164,21 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		COUNT(promote_dropped_queue_full);
 		return PROMOTE_DROP;
 	}
+	/* Noted before it is done: whoever has the same cookie on another CPU then goes round first. */
+	if (used_try(hash, isn_tag, now_ms))
+		COUNT(used_evicted);
 	error = promote_assign(skb, listener, metadata, now_ms);
 	bpf_sk_release(found);
 	if (error) {
 		promote_count_failure(error);
 		return PROMOTE_NEXT;
 	}
-	if (used_try(hash, isn_tag, now_ms))
-		COUNT(used_evicted);
 	cpu->promoted_hash = hash;
 	cpu->promoted_ms = now_ms;
+	/* What comes from now on belongs to a connection; what has passed XDP already, has its metadata. */
+	way = validated_way(cpu, hash);
+	if (way->hash == hash)
+		way->at_ms = 0;
 	known_mark(set, hash);
 	promote_record(skb, tuple, metadata, now_ms);
 	COUNT(promoted);
@@ -181,7 +196,7 @@ static __always_inline bool promote_validate(struct __sk_buff *skb, const struct
 	if (!service || packet->fragment || !tcp_header_fits(packet))
 		return false;
 	if (!claim_of(skb, false, claim, packet, tuple, service, set, cpu) ||
-	    claim_judge(claim) != VERDICT_RIGHT)
+	    claim_judge_service(claim, service) != VERDICT_RIGHT)
 		return false;
 	claim_metadata(claim, metadata);
 	return true;
@@ -243,7 +258,7 @@ static __always_inline int promote(struct __sk_buff *skb)
 
 	if (!promote_read(skb, &packet)) {
 		/* Drivers may leave headers outside the linear part. */
-		bpf_skb_pull_data(skb, 0);
+		bpf_skb_pull_data(skb, skb->len < PROMOTE_HEADERS ? skb->len : PROMOTE_HEADERS);
 		if (!promote_read(skb, &packet))
 			return PROMOTE_NEXT;
 	}

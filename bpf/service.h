@@ -31,7 +31,7 @@ static __always_inline struct service *service_find(__u32 ifindex, __u32 vlan, c
  * namespace and address fit.
  */
 static __always_inline struct tcp_sock *service_listener(const struct service *service,
-							 const struct settings *set,
+							 const struct settings *set, __u32 ifindex,
 							 const struct tuple *tuple, bool is_ipv4)
 {
 	struct tcp_sock *listener = service->listener;
@@ -43,6 +43,8 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 	common = &listener->inet_conn.icsk_inet.sk.__sk_common;
 	if (common->skc_state != KERNEL_TCP_LISTEN || common->skc_num != host16(tuple->local_port))
 		return NULL;
+	if (common->skc_bound_dev_if && common->skc_bound_dev_if != (int)ifindex)
+		return NULL;
 	net = common->skc_net.net;
 	if (!net || net->net_cookie != set->netns_cookie)
 		return NULL;
@@ -50,7 +52,8 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 		return is_ipv4 && (!common->skc_rcv_saddr || common->skc_rcv_saddr == tuple->local.word[3])
 			       ? listener
 			       : NULL;
-	if (common->skc_family != KERNEL_AF_INET6)
+	if (common->skc_family != KERNEL_AF_INET6 ||
+	    (is_ipv4 && BPF_CORE_READ_BITFIELD(common, skc_ipv6only)))
 		return NULL;
 	/* A listener on :: takes either family, one on an address takes that address. */
 	struct in6_addr bound = common->skc_v6_rcv_saddr;
@@ -95,10 +98,16 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 
 /* ---- canaries ---- */
 
+/* Another CPU may have written a moment that is a little ahead of this one's. */
+static __always_inline __u64 elapsed_ms(__u64 now_ms, __u64 then_ms)
+{
+	return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
 static __always_inline bool canary_allowed(const struct service *service, const struct settings *set,
 					   __u64 now_ms)
 {
-	return now_ms - service->canary.sent_ms >= set->canary_gap_ms;
+	return elapsed_ms(now_ms, service->canary.sent_ms) >= set->canary_gap_ms;
 }
 
 /* Whether the stack should be asked again whether it still answers. */
@@ -110,7 +119,7 @@ static __always_inline bool canary_due(const struct service *service, const stru
 
 	if (set->flags & SETTING_CANARY_ONCE || !canary_allowed(service, set, now_ms))
 		return false;
-	if (now_ms - service->confirmed_ms >= set->canary_silence_ms)
+	if (elapsed_ms(now_ms, service->confirmed_ms) >= set->canary_silence_ms)
 		return true;
 	answered = bpf_map_lookup_elem(&answers, &slot);
 	return answered && *answered >= set->canary_answers;
@@ -122,7 +131,7 @@ static __always_inline bool canary_unanswered(const struct service *service, con
 {
 	__u64 since = service->canary.waiting_since_ms;
 
-	return since && now_ms - since > set->canary_patience_ms && now_ms > since &&
+	return since && elapsed_ms(now_ms, since) > set->canary_patience_ms &&
 	       !(set->flags & SETTING_CANARY_ONCE);
 }
 
@@ -136,7 +145,7 @@ static __always_inline bool canary_note(struct service *service, const struct se
 	__u64 last = canary->sent_ms;
 	__u32 *answered;
 
-	if (now_ms - last < set->canary_gap_ms)
+	if (elapsed_ms(now_ms, last) < set->canary_gap_ms)
 		return false;
 	/* One CPU alone writes the note; it is the only thing that a SYN writes to shared memory. */
 	if (__sync_val_compare_and_swap(&canary->sent_ms, last, now_ms) != last)

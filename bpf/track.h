@@ -9,6 +9,8 @@
 #include "clock.h"
 #include "count.h"
 #include "maps.h"
+#include "service.h"
+#include "used.h"
 
 /* The tuple of a socket of any state. False if it is neither IPv4 nor IPv6. */
 static __always_inline bool track_tuple(struct sock_common *common, struct tuple *tuple)
@@ -42,6 +44,10 @@ static __always_inline void track_state(struct sock *sk, int old, int new)
 	net = common->skc_net.net;
 	if (net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
 		return;
+	/* Where the event comes, it comes before the first segment: a connection that never sends is seen,
+	 * too. */
+	if (new == KERNEL_TCP_ESTABLISHED && port_protected(tuple.local_port))
+		used_made(tuple_hash(&tuple, set->hash_seed));
 	connection = bpf_map_lookup_elem(&connections, &tuple);
 	if (!connection)
 		return;

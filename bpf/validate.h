@@ -100,6 +100,25 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
 	return true;
 }
 
+/*
+ * Judges @claim, and once more by the window scale that the service had until lately: the cookies of that
+ * time are right, and the client goes by what it was promised.
+ */
+static __always_inline int claim_judge_service(struct claim *claim, const struct service *service)
+{
+	const struct service_synack *synack = &service->synack;
+	int verdict = claim_judge(claim);
+
+	if (verdict != VERDICT_WRONG || !synack->rcv_wscale_changed_ms ||
+	    claim->now_ms > synack->rcv_wscale_changed_ms + claim->life_ms)
+		return verdict;
+	claim->service_wscale = synack->rcv_wscale_before;
+	verdict = claim_judge(claim);
+	if (verdict == VERDICT_WRONG)
+		claim->service_wscale = synack->rcv_wscale;
+	return verdict;
+}
+
 /* What the promoter needs to know of a right cookie. */
 static __always_inline void claim_metadata(const struct claim *claim, struct handshake_metadata *metadata)
 {

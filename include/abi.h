@@ -79,7 +79,8 @@ struct service_synack {
 	__u8 refused;	    /* seen offered and not granted */
 	__u8 reflects_tos;  /* tcp_reflect_tos: the TOS is the SYN's */
 	__u8 listener_kind; /* enum listener_kind, when the SYN-ACK left; XDP looks at the socket itself */
-	__u8 spare;
+	__u8 rcv_wscale_before; /* until lately: cookies with it are still under way */
+	__u64 rcv_wscale_changed_ms;
 	__u16 mss;
 	__u16 user_mss; /* TCP_MAXSEG of the listener, 0: none */
 	__u16 window;
@@ -96,7 +97,9 @@ struct service_canary {
 	__be16 remote_port;
 	__u8 offered; /* enum handshake_option */
 	__u8 source_mac[6];
-	__u8 pad[3];
+	__u8 other_ways; /* canaries in a row whose answers went another way */
+	__u8 smaller;	 /* the last one showed a smaller MSS than those before it */
+	__u8 pad;
 };
 
 struct service {
@@ -209,7 +212,8 @@ struct settings {
 	__u32 pass_budget;	    /* SYNs passed a CPU and second, whatever the reason */
 	__u32 held_budget;	    /* the same for SYNs whose tuple the stack holds for certain */
 	enum service_policy policy; /* of services to be learned */
-	__u32 tick_ms;
+	__u32 pad;
+	__u64 turned_ms; /* when the filter's generation was turned last */
 };
 
 enum ports {
@@ -229,8 +233,8 @@ struct interface {
 /* ---- metadata: from the XDP program to tc_promote, in front of the frame ----------------------------- */
 
 /*
- * Depends on the handshake alone and never on the segment that carries it: GRO merges only segments of
- * equal metadata, and a first flight must stay in order.
+ * The same for all segments of a first flight, whichever of them it was made for: GRO merges only segments
+ * of equal metadata, and the flight must stay in order (ack.h).
  */
 struct handshake_metadata {
 	__u32 magic;
@@ -266,11 +270,9 @@ struct socket_record {
 	__u32 rcvbuf;
 	__u32 window_clamp;
 	__u32 family;
-	__u8 listener_kind; /* enum listener_kind, when the SYN-ACK left; XDP looks at the socket itself */
-	__u8 spare;
+	__u8 listener_kind; /* enum listener_kind */
 	__u8 ipv6_only;
 	__u8 pad[2];
-	__u64 inode;
 	__u64 cookie;
 };
 

@@ -23,11 +23,13 @@
 #include "log.h"
 #include "netdev.h"
 #include "probe.h"
+#include "sockets.h"
 
 /* include/uapi/linux/bpf.h of Linux 6.6; older headers, which we build with, do not have them. */
 enum {
 	ATTACH_TCX_INGRESS = 46,
 	ATTACH_TCX_EGRESS = 47,
+	ATTACH_BEFORE = 1 << 3, /* BPF_F_BEFORE: in front of all others */
 };
 
 enum attach_defaults {
@@ -40,7 +42,8 @@ enum attach_defaults {
 	PASS_BUDGET = 4096,
 	HELD_BUDGET = 32768,
 	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
-	USED_A_BUCKET = 2,	 /* of eight ways: room for cookies that are used faster than they expire */
+	USED_A_BUCKET =
+		1, /* of eight ways: a cookie is remembered for longer than many a connection lives */
 };
 
 /* One attachment in the making: what has been done of it, so that it can be undone. */
@@ -49,11 +52,17 @@ struct attachment {
 	struct netdev *devices;
 	struct handshake_bpf *skeleton;
 	struct instance instance;
-	bool fresh;   /* nothing was pinned here before */
-	bool mounted; /* the bpf file system is our doing */
-	bool opened;
-	int created;  /* devices whose links are new, from the first on */
-	bool *is_new; /* which those are */
+	int lock;
+	bool fresh;	   /* nothing was pinned here before */
+	bool mounted;	   /* the bpf file system is our doing */
+	bool made_path;	   /* and the directory */
+	bool opened;	   /* as an instance, which is all there then */
+	int pinned;	   /* maps of a fresh one, so far */
+	bool *is_new;	   /* devices whose links are new */
+	bool *was_drained; /* devices that answered before and are draining now */
+	bool changed;	   /* ports and settings are no longer these: */
+	struct settings old_settings;
+	struct port_set old_ports;
 };
 
 static unsigned long power_of_two(unsigned long least)
@@ -89,7 +98,9 @@ static int check_devices(struct attachment *attachment)
 
 	attachment->devices = calloc((size_t)options->interface_count, sizeof(*attachment->devices));
 	attachment->is_new = calloc((size_t)options->interface_count, sizeof(*attachment->is_new));
-	if (!attachment->devices || !attachment->is_new)
+	attachment->was_drained = calloc((size_t)options->interface_count,
+					 sizeof(*attachment->was_drained));
+	if (!attachment->devices || !attachment->is_new || !attachment->was_drained)
 		return fail("out of memory");
 	for (int i = 0; i < options->interface_count; i++) {
 		struct netdev *dev = &attachment->devices[i];
@@ -108,15 +119,38 @@ static int check_devices(struct attachment *attachment)
 	return EXIT_DONE;
 }
 
-static int check_foreign_programs(struct attachment *attachment)
+/* Whether the device is ours already, in a mode that is not the one asked for. */
+static int check_mode(const struct attachment *attachment, const struct netdev *dev)
+{
+	const enum attach_mode mode = attachment->options->mode;
+	struct interface interface;
+
+	if (bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface))
+		return fail("no notes on interface %s: detach it first", dev->name);
+	if ((mode == MODE_NATIVE && !interface.native) || (mode == MODE_GENERIC && interface.native))
+		return fail("%s is attached in %s mode: detach it first to change that", dev->name,
+			    interface.native ? "native" : "generic");
+	return EXIT_DONE;
+}
+
+/* Under the lock: what the devices carry. A program of ours may be replaced, another's may not. */
+static int check_programs(struct attachment *attachment)
 {
 	for (int i = 0; i < attachment->options->interface_count; i++) {
 		struct netdev *dev = &attachment->devices[i];
+		int code, error = netdev_read_xdp(dev);
 		char name[16];
 
-		if (!dev->xdp_program ||
-		    (!attachment->fresh && program_is_ours(&attachment->instance, dev)))
+		if (error)
+			return fail("cannot read interface %s: %s", dev->name, strerror(-error));
+		if (!dev->xdp_program)
 			continue;
+		if (!attachment->fresh && program_is_ours(&attachment->instance, dev)) {
+			code = check_mode(attachment, dev);
+			if (code)
+				return code;
+			continue;
+		}
 		program_name(dev->xdp_program, name);
 		return fail("%s already carries another XDP program (id %u%s%s): take it off first "
 			    "(ip link set dev %s xdp off, or stop what attached it)",
@@ -199,22 +233,28 @@ static int make_directory(const char *path)
 	return mkdir(part, 0700) && errno != EEXIST ? -errno : 0;
 }
 
-static int pin_maps(const struct attachment *attachment)
+/* The maps in the order of pinning: where settings is, all are. */
+static struct bpf_map *pinned_map(const struct attachment *attachment, int i)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
 	struct bpf_map *const maps[] = {
 		skeleton->maps.services,     skeleton->maps.connections, skeleton->maps.known_tuples,
-		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.settings,
-		skeleton->maps.ports,	     skeleton->maps.interfaces,	 skeleton->maps.counters,
+		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.ports,
+		skeleton->maps.interfaces,   skeleton->maps.counters,	 skeleton->maps.settings,
 	};
-	char path[PATH_MAX];
 
-	for (size_t i = 0; i < sizeof(maps) / sizeof(*maps); i++) {
-		instance_path(&attachment->instance, path, "%s", bpf_map__name(maps[i]));
-		if (bpf_obj_pin(bpf_map__fd(maps[i]), path))
+	return i < (int)(sizeof(maps) / sizeof(*maps)) ? maps[i] : NULL;
+}
+
+static int pin_maps(struct attachment *attachment, char path[PATH_MAX])
+{
+	struct bpf_map *map;
+
+	while ((map = pinned_map(attachment, attachment->pinned))) {
+		instance_path(&attachment->instance, path, "%s", bpf_map__name(map));
+		if (bpf_obj_pin(bpf_map__fd(map), path) || chmod(path, 0600))
 			return -errno;
-		if (chmod(path, 0600))
-			return -errno;
+		attachment->pinned++;
 	}
 	return 0;
 }
@@ -249,19 +289,20 @@ static int fill_settings(const struct attachment *attachment)
 	return key_first(bpf_map__fd(skeleton->maps.keys));
 }
 
-/* Maps first: from then on the place opens as an instance. */
 static int create_instance(struct attachment *attachment)
 {
 	const char *pin_path = attachment->options->common.pin_path;
+	char path[PATH_MAX];
 	int error = fill_settings(attachment);
 
 	if (error)
 		return fail("cannot write settings and keys: %s", strerror(-error));
-	error = make_directory(pin_path);
-	if (error)
-		return fail("cannot make %s: %s; name a directory of a bpf file system with --pin-path",
-			    pin_path, strerror(-error));
-	error = pin_maps(attachment);
+	error = pin_maps(attachment, path);
+	if (error == -EEXIST)
+		return fail("%s is there already, and no instance of ours: remove it, or name another "
+			    "directory "
+			    "with --pin-path",
+			    path);
 	if (error)
 		return fail("cannot pin maps under %s: %s; name a directory of a bpf file system with "
 			    "--pin-path",
@@ -300,9 +341,6 @@ static int attach_helpers(const struct attachment *attachment)
 	int error;
 
 	instance_path(&attachment->instance, path, "programs");
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	instance_path(&attachment->instance, path, "links");
 	if (mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
 	instance_path(&attachment->instance, path, "programs/xdp_drain");
@@ -403,11 +441,16 @@ static int attach_new_device(struct attachment *attachment, int i)
 	memcpy(interface.name, dev->name, sizeof(interface.name));
 	attachment->is_new[i] = true;
 	instance_path(&attachment->instance, path, "links/%u", dev->ifindex);
-	if (mkdir(path, 0700))
-		return fail("cannot make %s: %s", path, strerror(errno));
+	error = make_directory(path);
+	if (error)
+		return fail("cannot make %s: %s", path, strerror(-error));
 	/* Whoever validates must find the promoter in place, so that comes first. */
+	/*
+	 * In front of all others: a program before ours that ends the chain would keep ACKs from being
+	 * promoted. On the way out behind them: what they drop is not to be learned.
+	 */
 	error = link_create(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote),
-			    ATTACH_TCX_INGRESS, 0);
+			    ATTACH_TCX_INGRESS, ATTACH_BEFORE);
 	error = error
 			?: link_create(attachment, dev, LINK_EGRESS,
 				       bpf_program__fd(skeleton->progs.tc_learn), ATTACH_TCX_EGRESS, 0);
@@ -427,20 +470,16 @@ static int attach_new_device(struct attachment *attachment, int i)
 }
 
 /* The device is ours already: swaps the programs, the promoter first. */
-static int swap_device(struct attachment *attachment, const struct netdev *dev, bool drain)
+static int swap_device(struct attachment *attachment, int i, bool drain)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
+	const struct netdev *dev = &attachment->devices[i];
 	struct interface interface;
 	int error;
 
-	if (bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface))
-		return fail("no notes on interface %s: detach it first", dev->name);
-	if ((attachment->options->mode == MODE_NATIVE && !interface.native) ||
-	    (attachment->options->mode == MODE_GENERIC && interface.native))
-		return fail("%s is attached in %s mode: detach it first to change that", dev->name,
-			    interface.native ? "native" : "generic");
 	error = link_swap(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
 	error = error ?: link_swap(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
+	attachment->was_drained[i] = drain;
 	error = error
 			?: link_swap(attachment, dev, LINK_XDP,
 				     bpf_program__fd(drain ? skeleton->progs.xdp_drain
@@ -448,6 +487,12 @@ static int swap_device(struct attachment *attachment, const struct netdev *dev, 
 	if (error)
 		return fail("cannot replace the programs on %s: %s; detach it first", dev->name,
 			    strerror(-error));
+	/* A detach that waits for this device must see that it is wanted again. */
+	if (!bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface) &&
+	    interface.draining) {
+		interface.draining = 0;
+		bpf_map_update_elem(attachment->instance.interfaces, &dev->ifindex, &interface, BPF_EXIST);
+	}
 	return EXIT_DONE;
 }
 
@@ -471,28 +516,45 @@ static int see_interface(unsigned int ifindex, const struct interface *interface
 }
 
 /*
- * Writes the ports. They hold for all interfaces of an instance: a call that names all that are attached
+ * The ports to be. They hold for all interfaces of an instance: a call that names all that are attached
  * replaces them, one that names some adds to them. Sets *added if a port is new.
  */
-static int write_ports(const struct attachment *attachment, bool *added)
+static void merge_ports(struct attachment *attachment, struct port_set *ports, bool *added)
 {
-	const struct instance *instance = &attachment->instance;
 	struct ports_change change = { .attachment = attachment };
 
 	*added = false;
 	if (!attachment->fresh)
-		instance_each_interface(instance, see_interface, &change);
+		instance_each_interface(&attachment->instance, see_interface, &change);
 	for (__u32 i = 0; i < PORT_WORDS; i++) {
-		__u64 word = attachment->options->ports.word[i], old = 0;
+		__u64 *old = &attachment->old_ports.word[i];
 
-		bpf_map_lookup_elem(instance->ports, &i, &old);
-		*added |= (word & ~old) != 0;
-		if (change.others)
-			word |= old;
-		if (word != old && bpf_map_update_elem(instance->ports, &i, &word, BPF_ANY))
-			return -errno;
+		bpf_map_lookup_elem(attachment->instance.ports, &i, old);
+		ports->word[i] = attachment->options->ports.word[i] | (change.others ? *old : 0);
+		*added |= (ports->word[i] & ~*old) != 0;
 	}
+}
+
+static int write_ports(const struct instance *instance, const struct port_set *ports)
+{
+	for (__u32 i = 0; i < PORT_WORDS; i++)
+		if (bpf_map_update_elem(instance->ports, &i, &ports->word[i], BPF_ANY))
+			return -errno;
 	return 0;
+}
+
+/* Forgets services of ports that are no longer protected. */
+static void forget_services(const struct instance *instance, const struct port_set *ports)
+{
+	struct service_key key, next;
+	bool more = !bpf_map_get_next_key(instance->services, NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->services, &key, &next);
+		if (!port_set_has(ports, host16(key.port)))
+			bpf_map_delete_elem(instance->services, &key);
+	}
 }
 
 /* Services of a policy that has changed. The listener is found again with the next SYN-ACK. */
@@ -532,15 +594,33 @@ static int change_settings(struct attachment *attachment)
 
 /* ---- all of it ---- */
 
+/* Puts back what was before: nothing of a new device or instance stays, a running one goes on as it did. */
 static void undo(struct attachment *attachment)
 {
-	if (attachment->opened)
-		for (int i = 0; i < attachment->options->interface_count; i++)
-			if (attachment->is_new && attachment->is_new[i])
-				instance_forget_interface(&attachment->instance,
-							  attachment->devices[i].ifindex);
-	if (attachment->fresh)
+	char path[PATH_MAX];
+
+	for (int i = 0; attachment->opened && i < attachment->options->interface_count; i++) {
+		if (attachment->is_new[i])
+			instance_forget_interface(&attachment->instance, attachment->devices[i].ifindex);
+		else if (attachment->was_drained[i])
+			link_swap(attachment, &attachment->devices[i], LINK_XDP,
+				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
+	}
+	if (attachment->changed) {
+		attachment->instance.set = attachment->old_settings;
+		instance_store_settings(&attachment->instance);
+		write_ports(&attachment->instance, &attachment->old_ports);
+	}
+	if (attachment->fresh && attachment->opened)
 		instance_remove(&attachment->instance);
+	else
+		while (attachment->pinned > 0) {
+			instance_path(&attachment->instance, path, "%s",
+				      bpf_map__name(pinned_map(attachment, --attachment->pinned)));
+			unlink(path);
+		}
+	if (attachment->made_path)
+		rmdir(attachment->options->common.pin_path);
 	if (attachment->mounted)
 		umount("/sys/fs/bpf");
 }
@@ -549,60 +629,113 @@ static void release(struct attachment *attachment)
 {
 	if (attachment->opened)
 		instance_close(&attachment->instance);
+	if (attachment->lock >= 0)
+		close(attachment->lock);
 	handshake_bpf__destroy(attachment->skeleton);
 	free(attachment->devices);
 	free(attachment->is_new);
+	free(attachment->was_drained);
 }
 
-/* Programs on, filter filled, and only then answering. */
+/* Whether the device has links of ours that work. */
+static bool is_attached(const struct attachment *attachment, const struct netdev *dev)
+{
+	int fd = instance_link_open(&attachment->instance, dev->ifindex, LINK_XDP);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && dev->xdp_program;
+}
+
+/* Programs on, filter filled, and only then answering. What can fail comes first. */
 static int go_live(struct attachment *attachment)
 {
-	bool added = false, drain;
+	const struct attach_options *options = attachment->options;
+	struct port_set ports = {};
+	bool drain = false, added;
 	int code, error;
 
+	for (int i = 0; i < options->interface_count; i++) {
+		if (is_attached(attachment, &attachment->devices[i]))
+			continue;
+		drain = true;
+		code = attach_new_device(attachment, i);
+		if (code)
+			return code;
+	}
 	error = attach_helpers(attachment);
 	if (error)
 		return fail("cannot attach the iterators and the tracing program: %s (-v shows more)",
 			    strerror(-error));
+	merge_ports(attachment, &ports, &added);
+	/*
+	 * A new port has connections that nobody has marked. While they are being marked, SYNs go to the
+	 * stack and leave marks themselves. Where neither port nor device is new, nothing is interrupted.
+	 */
+	drain |= added;
+	attachment->changed = !attachment->fresh;
 	error = change_settings(attachment);
 	if (error)
 		return fail("cannot write the settings: %s", strerror(-error));
-
-	/*
-	 * A new port has connections that nobody has marked. While they are being marked, SYNs go to the
-	 * stack and leave marks themselves. Where no port is new nothing is interrupted.
-	 */
-	error = write_ports(attachment, &added);
+	for (int i = 0; i < options->interface_count; i++)
+		if (!attachment->is_new[i]) {
+			code = swap_device(attachment, i, drain);
+			if (code)
+				return code;
+		}
+	error = write_ports(&attachment->instance, &ports);
 	if (error)
 		return fail("cannot write the ports: %s", strerror(-error));
-	drain = added;
-	for (int i = 0; i < attachment->options->interface_count; i++) {
-		const struct netdev *dev = &attachment->devices[i];
-		int fd = instance_link_open(&attachment->instance, dev->ifindex, LINK_XDP);
-
-		if (fd >= 0)
-			close(fd);
-		if (fd >= 0 && dev->xdp_program) {
-			code = swap_device(attachment, dev, drain);
-		} else {
-			drain = true;
-			code = attach_new_device(attachment, i);
-		}
-		if (code)
-			return code;
-	}
-	if (!drain)
-		return EXIT_DONE;
-	error = instance_refill(&attachment->instance);
+	error = drain ? instance_refill(&attachment->instance) : 0;
 	if (error)
 		return fail("cannot list the stack's connections: %s", strerror(-error));
-	for (int i = 0; i < attachment->options->interface_count; i++) {
+	for (int i = 0; drain && i < options->interface_count; i++) {
 		error = link_swap(attachment, &attachment->devices[i], LINK_XDP,
 				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
 		if (error)
 			return fail("cannot begin to answer on %s: %s", attachment->devices[i].name,
 				    strerror(-error));
 	}
+	forget_services(&attachment->instance, &ports);
+	connections_sweep(&attachment->instance);
+	return EXIT_DONE;
+}
+
+/* The directory, and the lock on it: from here on nobody else changes what is in there. */
+static int take_path(struct attachment *attachment)
+{
+	const char *pin_path = attachment->options->common.pin_path;
+	int error;
+
+	for (;;) {
+		attachment->made_path = access(pin_path, F_OK) != 0;
+		error = make_directory(pin_path);
+		if (error)
+			return fail(
+				"cannot make %s: %s; name a directory of a bpf file system with --pin-path",
+				pin_path, strerror(-error));
+		attachment->lock = instance_lock_path(pin_path);
+		if (attachment->lock >= 0)
+			return EXIT_DONE;
+		if (attachment->lock != -ENOENT)
+			return fail("cannot lock %s: %s", pin_path, strerror(-attachment->lock));
+		/* Its last interface was detached just now. */
+	}
+}
+
+static int open_running(struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+	int code = instance_open(&attachment->instance, options->common.pin_path, true);
+
+	if (code)
+		return code;
+	attachment->opened = true;
+	attachment->old_settings = attachment->instance.set;
+	if (options->connections)
+		note("the tables keep their size: --connections takes effect after detach --all");
+	if (options->epoch_seconds && options->epoch_seconds * 1000 != attachment->instance.set.epoch_ms)
+		note("the epoch keeps its length: --epoch takes effect after detach --all");
 	return EXIT_DONE;
 }
 
@@ -615,43 +748,27 @@ static int attach_all(struct attachment *attachment)
 	code = probe_all();
 	code = code ?: check_devices(attachment);
 	code = code ?: bpffs_ensure(options->common.pin_path, &attachment->mounted);
+	code = code ?: take_path(attachment);
 	if (code)
 		return code;
 	attachment->instance.pin_path = options->common.pin_path;
 	instance_path(&attachment->instance, path, "settings");
 	attachment->fresh = access(path, F_OK) != 0;
-	if (!attachment->fresh) {
-		code = instance_open(&attachment->instance, options->common.pin_path, true);
-		if (code)
-			return code;
-		attachment->opened = true;
-		code = instance_lock(&attachment->instance);
-		if (!code && options->connections)
-			note("the tables keep their size: --connections takes effect after detach --all");
-		if (!code && options->epoch_seconds &&
-		    options->epoch_seconds * 1000 != attachment->instance.set.epoch_ms)
-			note("the epoch keeps its length: --epoch takes effect after detach --all");
-	}
-	code = code ?: check_foreign_programs(attachment);
+	if (!attachment->fresh)
+		code = open_running(attachment);
+	code = code ?: check_programs(attachment);
 	code = code ?: load(attachment);
-	if (code)
-		return code;
-	if (attachment->fresh) {
+	if (!code && attachment->fresh) {
 		code = create_instance(attachment);
 		code = code ?: instance_open(&attachment->instance, options->common.pin_path, true);
-		if (code)
-			return code;
-		attachment->opened = true;
-		code = instance_lock(&attachment->instance);
-		if (code)
-			return code;
+		attachment->opened = !code;
 	}
-	return go_live(attachment);
+	return code ?: go_live(attachment);
 }
 
 int attach(const struct attach_options *options)
 {
-	struct attachment attachment = { .options = options };
+	struct attachment attachment = { .options = options, .lock = -1 };
 	int code = attach_all(&attachment);
 
 	if (code)

@@ -43,6 +43,7 @@ static int choose(unsigned int ifindex, const struct interface *interface, void 
 }
 
 /* Of all interfaces that we hold, those that were named; a deleted device is known by its last name. */
+/* Two may have had one name: the one that is there now counts. */
 static int choose_named(const struct instance *instance, char **names, int count, struct chosen *chosen)
 {
 	struct chosen held = {};
@@ -51,8 +52,11 @@ static int choose_named(const struct instance *instance, char **names, int count
 	for (int i = 0; i < count; i++) {
 		int j = 0;
 
-		while (j < held.count && strcmp(held.name[j], names[i]))
+		while (j < held.count && held.ifindex[j] != if_nametoindex(names[i]))
 			j++;
+		if (j == held.count)
+			for (j = 0; j < held.count && strcmp(held.name[j], names[i]);)
+				j++;
 		if (j == held.count)
 			return fail("%s is not attached: see xdp-handshake status", names[i]);
 		chosen->ifindex[chosen->count] = held.ifindex[j];
@@ -113,7 +117,7 @@ static int count_interface(unsigned int ifindex, const struct interface *interfa
 	return 0;
 }
 
-static int detach(struct instance *instance, const struct chosen *chosen, bool all, bool now)
+static int detach(struct instance *instance, const struct chosen *chosen, bool now)
 {
 	int left = 0, code;
 
@@ -136,7 +140,7 @@ static int detach(struct instance *instance, const struct chosen *chosen, bool a
 		instance_forget_interface(instance, chosen->ifindex[i]);
 	}
 	instance_each_interface(instance, count_interface, &left);
-	if (all || !left)
+	if (!left)
 		instance_remove(instance);
 	return EXIT_DONE;
 }
@@ -176,7 +180,7 @@ int command_detach(const struct command *command, int argc, char **argv)
 	else
 		code = choose_named(&instance, argv + optind, argc - optind, &chosen);
 	if (!code)
-		code = detach(&instance, &chosen, all, now);
+		code = detach(&instance, &chosen, now);
 	instance_close(&instance);
 	return code;
 }

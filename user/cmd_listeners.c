@@ -141,6 +141,17 @@ static json_t *bare_row(const struct socket_record *socket)
 	return row;
 }
 
+/* Moves the listening sockets to the front; their number. */
+static long only_listeners(struct socket_record *sockets, long count)
+{
+	long listening = 0;
+
+	for (long i = 0; i < count; i++)
+		if (sockets[i].state == STATE_LISTEN)
+			sockets[listening++] = sockets[i];
+	return listening;
+}
+
 /* One row a service, with the socket behind it; then the sockets of which nothing has been learned. */
 static json_t *collect(const struct instance *instance, const struct socket_record *sockets, long count)
 {
@@ -158,14 +169,16 @@ static json_t *collect(const struct instance *instance, const struct socket_reco
 		if (bpf_map_lookup_elem(instance->services, &key, &service))
 			continue;
 		for (long i = 0; i < count; i++)
-			if (sockets[i].state == STATE_LISTEN && serves(&sockets[i], &key)) {
-				socket = &sockets[i];
+			if (serves(&sockets[i], &key)) {
+				/* One on the very address goes before one on any. */
+				if (!socket || address_equal(&sockets[i].tuple.local, &key.address))
+					socket = &sockets[i];
 				shown[i] = true;
 			}
 		json_array_append_new(rows, service_row(&key, &service, socket));
 	}
 	for (long i = 0; i < count && shown; i++)
-		if (sockets[i].state == STATE_LISTEN && !shown[i])
+		if (!shown[i])
 			json_array_append_new(rows, bare_row(&sockets[i]));
 	free(shown);
 	return rows;
@@ -209,7 +222,7 @@ int command_listeners(const struct command *command, int argc, char **argv)
 		instance_close(&instance);
 		return fail("cannot list sockets: %s", strerror((int)-count));
 	}
-	rows = collect(&instance, sockets, count);
+	rows = collect(&instance, sockets, only_listeners(sockets, count));
 	free(sockets);
 	instance_close(&instance);
 	if (common.json)

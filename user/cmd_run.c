@@ -48,6 +48,7 @@ static int turn_generation(struct instance *instance)
 	if (error)
 		return error;
 	instance->set.known_generation = (__u32)spare;
+	instance->set.turned_ms = monotonic_ms();
 	return instance_store_settings(instance);
 }
 

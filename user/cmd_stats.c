@@ -8,6 +8,7 @@
 #include <bpf/libbpf.h>
 
 #include "command.h"
+#include "counters.h"
 #include "instance.h"
 #include "log.h"
 #include "output.h"
@@ -21,8 +22,7 @@ static const struct {
 #undef COUNTER
 };
 
-/* Sums the counters of all CPUs. */
-static int read_counters(const struct instance *instance, struct counters *sum)
+int counters_read(const struct instance *instance, struct counters *sum)
 {
 	const int cpus = libbpf_num_possible_cpus();
 	const __u32 zero = 0;
@@ -84,7 +84,7 @@ int command_stats(const struct command *command, int argc, char **argv)
 	code = instance_open(&instance, common.pin_path, false);
 	if (code)
 		return code;
-	error = read_counters(&instance, &sum);
+	error = counters_read(&instance, &sum);
 	instance_close(&instance);
 	if (error)
 		return fail("cannot read the counters: %s", strerror(-error));

@@ -11,6 +11,7 @@
 #include <bpf/bpf.h>
 
 #include "command.h"
+#include "counters.h"
 #include "format.h"
 #include "instance.h"
 #include "keys.h"
@@ -20,10 +21,15 @@
 #include "ports.h"
 #include "probe.h"
 
+enum {
+	TURN_LATE_MS = 120000,
+};
+
 struct status {
 	const struct instance *instance;
 	json_t *interfaces;
 	json_t *warnings;
+	bool generic; /* at least one interface */
 };
 
 static void warn(struct status *status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -79,12 +85,41 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 					interface->native ? "native" : "generic", "promote", "reqsk",
 					"state", interface_state(status, ifindex, interface), "attached_s",
 					(json_int_t)age, "attached", age_text));
+	status->generic |= !interface->native;
 	if (!interface->native)
 		warn(status,
 		     "%s is attached in generic mode, which is slower: a driver with native XDP, then "
 		     "detach and attach again",
 		     interface->name);
 	return 0;
+}
+
+/* What has not found room, and what nobody sees to. */
+static void warn_of_losses(struct status *status)
+{
+	const unsigned long long now_ms = monotonic_ms(), turned_ms = status->instance->set.turned_ms;
+	struct counters counters;
+
+	if (!turned_ms || now_ms - turned_ms > TURN_LATE_MS)
+		warn(status, "nobody empties the filter of held tuples, so that it slowly fills: slower, "
+			     "never wrong; "
+			     "xdp-handshake run does it");
+	if (counters_read(status->instance, &counters))
+		return;
+	if (counters.connections_full)
+		warn(status,
+		     "%llu promoted connections are not recorded, the table was full: xdp-handshake run "
+		     "forgets "
+		     "what is closed, --connections N makes it larger",
+		     (unsigned long long)counters.connections_full);
+	if (counters.used_evicted)
+		warn(status,
+		     "%llu used cookies were forgotten before their time: --connections N makes the table "
+		     "larger",
+		     (unsigned long long)counters.used_evicted);
+	if (counters.service_full)
+		warn(status,
+		     "the table of services is full, new ones are the stack's: protect fewer ports");
 }
 
 static json_t *keys_status(struct status *status)
@@ -181,6 +216,7 @@ int command_status(const struct command *command, int argc, char **argv)
 	if (code)
 		return code;
 	status.instance = &instance;
+	status.generic = false;
 	status.interfaces = json_array();
 	status.warnings = json_array();
 	instance_each_interface(&instance, add_interface, &status);
@@ -189,9 +225,10 @@ int command_status(const struct command *command, int argc, char **argv)
 	if (!probe_syncookies())
 		warn(&status, "net.ipv4.tcp_syncookies is 0, so the stack refuses promoted connections: "
 			      "sysctl -w net.ipv4.tcp_syncookies=1");
-	if (instance.set.flags & SETTING_TC_VALIDATES)
+	if (instance.set.flags & SETTING_TC_VALIDATES && !status.generic)
 		warn(&status,
 		     "a driver has no XDP metadata: cookies are validated twice, in XDP and in tc");
+	warn_of_losses(&status);
 	ports = ports_text(&instance);
 	top = json_pack("{s:o, s:s, s:i, s:i, s:o, s:o}", "interfaces", status.interfaces, "ports",
 			ports ?: "", "services_learned", services.learned, "services_admitted",

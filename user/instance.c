@@ -136,12 +136,13 @@ static const struct {
 	const char *name;
 	size_t offset;
 } instance_maps[] = {
+	/* The first one to be looked for, and the last one to be pinned: where it is, all are. */
+	{ "settings", offsetof(struct instance, settings) },
 	{ "services", offsetof(struct instance, services) },
 	{ "connections", offsetof(struct instance, connections) },
 	{ "known_tuples", offsetof(struct instance, known_tuples) },
 	{ "used_cookies", offsetof(struct instance, used_cookies) },
 	{ "keys", offsetof(struct instance, keys) },
-	{ "settings", offsetof(struct instance, settings) },
 	{ "ports", offsetof(struct instance, ports) },
 	{ "interfaces", offsetof(struct instance, interfaces) },
 	{ "counters", offsetof(struct instance, counters) },
@@ -189,7 +190,9 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 				pin_path);
 		if (fd == EACCES || fd == EPERM)
 			return fail("not allowed to open %s: run as root", path);
-		return fail("cannot open %s: %s; `xdp-handshake attach` makes it anew", path, strerror(fd));
+		return fail("cannot open %s: %s; half an instance is left there: remove it (rm -r %s), "
+			    "then attach",
+			    path, strerror(fd), pin_path);
 	}
 	if (bpf_map_lookup_elem(instance->settings, &zero, &instance->set)) {
 		instance_close(instance);
@@ -211,13 +214,33 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 	return EXIT_DONE;
 }
 
+int instance_lock_path(const char *pin_path)
+{
+	for (;;) {
+		struct stat locked, there;
+		int fd = open(pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd < 0)
+			return -errno;
+		if (!flock(fd, LOCK_EX) && !fstat(fd, &locked) && !stat(pin_path, &there) &&
+		    locked.st_ino == there.st_ino && locked.st_dev == there.st_dev)
+			return fd;
+		/* Removed, or made anew, while we waited: what we hold is a lock on nothing. */
+		close(fd);
+		if (access(pin_path, F_OK))
+			return -errno;
+	}
+}
+
 int instance_lock(struct instance *instance)
 {
-	instance->lock = open(instance->pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const __u32 zero = 0;
+
+	instance->lock = instance_lock_path(instance->pin_path);
 	if (instance->lock < 0)
-		return fail("cannot open %s: %s", instance->pin_path, strerror(errno));
-	if (flock(instance->lock, LOCK_EX))
-		return fail("cannot lock %s: %s", instance->pin_path, strerror(errno));
+		return fail("cannot lock %s: %s", instance->pin_path, strerror(-instance->lock));
+	if (bpf_map_lookup_elem(instance->settings, &zero, &instance->set))
+		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(errno));
 	return EXIT_DONE;
 }
 

@@ -49,7 +49,13 @@ struct instance {
 int instance_open(struct instance *instance, const char *pin_path, bool same_netns);
 void instance_close(struct instance *instance);
 
-/* One loader at a time: locks @pin_path, which must exist. Says why not. */
+/*
+ * One loader at a time: locks the directory at @pin_path, which must exist. Returns a descriptor that holds
+ * the lock until it is closed, -ENOENT if the directory is gone, or another -errno.
+ */
+int instance_lock_path(const char *pin_path);
+
+/* Locks an instance that is open, and reads its settings again, which may have changed. Says why not. */
 int instance_lock(struct instance *instance);
 
 /* The path of something under the pin path, as printf would write it. */

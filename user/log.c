@@ -11,7 +11,7 @@ int log_verbosity;
 static int log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	/* One level quieter than libbpf's own: what a user must know, we say ourselves. */
-	if ((int)level >= log_verbosity)
+	if ((level == LIBBPF_WARN ? 1 : 2) > log_verbosity)
 		return 0;
 	return vfprintf(stderr, format, arguments);
 }

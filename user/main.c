@@ -42,6 +42,8 @@ static const struct command commands[] = {
 	  command_key },
 };
 
+static char **command_words; /* for naming the one that is wrong */
+
 static void help(FILE *out)
 {
 	fputs("Usage: xdp-handshake COMMAND [ARGUMENTS]\n"
@@ -73,7 +75,10 @@ int common_option(const struct command *command, int option, struct common_optio
 	case OPT_JSON: options->json = true; return -1;
 	case 'v': log_verbosity++; return -1;
 	case 'h': command_help(command); return EXIT_DONE;
-	default: return usage_fail("see xdp-handshake %s --help", command->name);
+	default:
+		return usage_fail(
+			"%s does not take '%s', or it lacks its value: see xdp-handshake %s --help",
+			command->name, command_words[optind - 1], command->name);
 	}
 }
 
@@ -93,6 +98,8 @@ int common_parse(const struct command *command, int argc, char **argv, struct co
 int main(int argc, char **argv)
 {
 	log_start();
+	opterr = 0; /* we say it ourselves, in one line */
+	command_words = argv + 1;
 	if (argc < 2) {
 		help(stderr);
 		return EXIT_USAGE;

@@ -45,6 +45,11 @@ int netdev_read(struct netdev *dev, const char *name)
 	for (size_t i = 0; i < sizeof(virtual) / sizeof(*virtual); i++)
 		dev->virtual |= !strcmp(dev->driver, virtual[i]);
 	dev->virtual |= !strcmp(name, "lo");
+	return 0;
+}
+
+int netdev_read_xdp(struct netdev *dev)
+{
 	return bpf_xdp_query_id((int)dev->ifindex, 0, &dev->xdp_program);
 }
 

@@ -13,11 +13,14 @@ struct netdev {
 	unsigned int ifindex;
 	char driver[32];   /* "" if it has none */
 	bool virtual;	   /* local senders deliver unfinished checksums through it */
-	__u32 xdp_program; /* id of the XDP program that it carries, 0: none */
+	__u32 xdp_program; /* id of the XDP program that it carries, 0: none; netdev_read_xdp() */
 };
 
 /* Returns 0 or -errno; -ENODEV: no such device. */
 int netdev_read(struct netdev *dev, const char *name);
+
+/* Reads which XDP program the device carries now. Returns 0 or -errno. */
+int netdev_read_xdp(struct netdev *dev);
 
 /* The name of a loaded program, "" if it is gone. */
 void program_name(__u32 id, char name[16]);

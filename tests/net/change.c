@@ -278,6 +278,70 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	close(listener);
 }
 
+CASE("two loaders at once: one instance, both attached, nothing torn")
+{
+	struct product product = product_new(NULL, NULL);
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+
+	netns_must(product.pair.server,
+		   "ip link add second type veth peer name third && ip link set second up");
+	for (int i = 0; i < 5; i++) {
+		pid_t a = netns_spawn(product.pair.server, "/dev/null",
+				      PROGRAM " attach " SERVER_IF
+					      " --port 8080 --firewall-checked --pin-path %s",
+				      product.pins);
+		pid_t b = netns_spawn(product.pair.server, "/dev/null",
+				      PROGRAM " attach second --port 8080 --firewall-checked --pin-path %s",
+				      product.pins);
+
+		EXPECT_EQ(netns_stop(a, 0, 10000), 0, "round %d", i);
+		EXPECT_EQ(netns_stop(b, 0, 10000), 0, "round %d", i);
+		product_must(&product, "status");
+		EXPECT(strstr(netns_said(), SERVER_IF) && strstr(netns_said(), "second"), "round %d: %s", i,
+		       netns_said());
+		product_admit(&product, SERVER_IP4, PORT);
+		product_must(&product, "detach --all --now");
+	}
+	close(listener);
+}
+
+CASE("attach while detach waits: the interface stays")
+{
+	struct product product = product_new(NULL, "--port 8080 --epoch 1");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	pid_t detach = netns_spawn(product.pair.server, "/dev/null", PROGRAM " detach --all --pin-path %s",
+				   product.pins);
+
+	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "draining"), 2000));
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	EXPECT_EQ(netns_stop(detach, 0, 6000), 0);
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "answering"), "%s", netns_said());
+	product_admit(&product, SERVER_IP4, PORT);
+	close(listener);
+}
+
+CASE("an attach that fails leaves a running attachment as it was")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	char before[2048];
+
+	product_admit(&product, SERVER_IP4, PORT);
+	product_must(&product, "status --json");
+	snprintf(before, sizeof(before), "%.*s", (int)strcspn(strstr(netns_said(), "\"ports\""), "\n"),
+		 strstr(netns_said(), "\"ports\""));
+	EXPECT_EQ(product_run(&product,
+			      "attach " SERVER_IF " lo --port 8080,9090 --mode native --firewall-checked"),
+		  1);
+	product_must(&product, "status --json");
+	EXPECT(strstr(netns_said(), before) && strstr(netns_said(), "answering") &&
+		       !strstr(netns_said(), "\"lo\""),
+	       "%s", netns_said());
+	product_admit(&product, SERVER_IP4, PORT);
+	close(listener);
+}
+
 int main(int argc, char **argv)
 {
 	return report_main(argc, argv, NULL);

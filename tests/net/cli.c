@@ -76,7 +76,9 @@ CASE("wrong usage: one line with the remedy, exit 2")
 		snprintf(command, sizeof(command), PROGRAM " %s", wrong[i].arguments);
 		expect_refusal(pair.server, 2, wrong[i].thing, wrong[i].remedy, command);
 	}
-	EXPECT_EQ(netns_sh(pair.server, PROGRAM " attach veth-server --no-such-option"), 2);
+	expect_refusal(pair.server, 2, "'--no-such-option'", "--help",
+		       PROGRAM " attach veth-server --no-such-option");
+	expect_refusal(pair.server, 2, "'--port'", "--help", PROGRAM " attach veth-server --port");
 	EXPECT_EQ(netns_sh(NULL, PROGRAM " --help"), 0);
 	EXPECT_EQ(netns_sh(NULL, PROGRAM " attach --help"), 0);
 	EXPECT_EQ(netns_sh(NULL, PROGRAM), 2);
@@ -138,8 +140,8 @@ CASE("no bpf file system: mounted where that lasts, refused where it would not")
 		       "ip netns exec $(ip netns list | grep -o 'xh[^ ]*server' | head -1) " PROGRAM
 		       " attach veth-server --port 80");
 	expect_refusal(pair.server, 1, "/sys/fs/bpf", "--pin-path",
-		       "true; " PROGRAM " attach veth-server --port 80 --pin-path /sys/fs/bpf/$(head -c "
-					"300 /dev/zero | tr '\\0' x)");
+		       PROGRAM
+		       " attach veth-server --port 80 --pin-path /sys/fs/bpf/$(printf 'x%.0s' $(seq 300))");
 }
 
 CASE("reading commands without an attachment say so")
@@ -182,6 +184,19 @@ CASE("a foreign file under the pin path survives detach")
 	       "it is gone");
 	EXPECT_STR(netns_output(NULL, "ls %s", product.pins), "mine");
 	netns_must(NULL, "rm %s/mine && rmdir %s", product.pins, product.pins);
+}
+
+CASE("a directory that holds something else is refused, and what it holds survives")
+{
+	struct pair pair = pair_new(NULL);
+
+	netns_must(NULL,
+		   "mkdir -p /sys/fs/bpf/xdp-handshake-mine && bpftool map create "
+		   "/sys/fs/bpf/xdp-handshake-mine/counters type array key 4 value 4 entries 1 name mine");
+	expect_refusal(pair.server, 1, "/sys/fs/bpf/xdp-handshake-mine/counters", "--pin-path",
+		       PROGRAM " attach " SERVER_IF " --port 80 --pin-path /sys/fs/bpf/xdp-handshake-mine");
+	EXPECT_STR(netns_output(NULL, "ls /sys/fs/bpf/xdp-handshake-mine"), "counters");
+	netns_must(NULL, "rm -r /sys/fs/bpf/xdp-handshake-mine");
 }
 
 CASE("another network namespace's instance is refused by name")

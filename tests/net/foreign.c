@@ -9,6 +9,8 @@
 
 #include <arpa/inet.h>
 
+#include <bpf/bpf.h>
+
 #include "product.h"
 
 enum {
@@ -147,16 +149,177 @@ CASE("a published port that DNAT sends to a container reaches it, though a local
 	close(inside);
 }
 
-CASE("a listener in another namespace, and one bound to another device, are never answered for")
+CASE("a listener in another namespace, on another address, or bound to another device is never answered "
+     "for")
 {
 	struct product product = product_new(NULL, "--port 8080");
-	int fd, listener = tcp_listen(product.pair.server, "127.0.0.1", PORT, 64);
+	struct netns *other = netns_new("other");
+	int fd, listeners[3], on = 1;
 
+	listeners[0] = tcp_listen(product.pair.server, "127.0.0.1", PORT, 64);
+	listeners[1] = tcp_listen(other, NULL, PORT, 64);
+	netns_enter(product.pair.server);
+	listeners[2] = socket(AF_INET6, SOCK_STREAM, 0);
+	netns_enter(NULL);
+	REQUIRE(!setsockopt(listeners[2], SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
+	REQUIRE(!setsockopt(listeners[2], IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)));
+	REQUIRE(!bind(listeners[2],
+		      (void *)&(struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(PORT) },
+		      sizeof(struct sockaddr_in6)) &&
+			!listen(listeners[2], 64),
+		"%s", strerror(errno));
 	for (int i = 0; i < 5; i++) {
 		fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
-		EXPECT(fd < 0 && errno == ECONNREFUSED, "a listener on 127.0.0.1 answered");
+		EXPECT(fd < 0 && errno == ECONNREFUSED, "connection %d: %s", i,
+		       fd < 0 ? strerror(errno) : "made");
 	}
 	EXPECT_EQ(counter(&product, "service_learned"), 0);
+	for (int i = 0; i < 3; i++)
+		close(listeners[i]);
+}
+
+CASE("a port that a rule redirects to another local one reaches that one, though a socket listens on it, "
+     "too")
+{
+	struct product product = product_new(NULL, "--port 8080,8081");
+	int first = tcp_listen(product.pair.server, NULL, PORT, 64);
+	int second = tcp_listen(product.pair.server, NULL, OTHER, 64), reached = 0;
+
+	netns_must(product.pair.server,
+		   "nft 'add table ip n; add chain ip n p { type nat hook prerouting priority -100; }; "
+		   "add rule ip n p tcp dport 8080 redirect to :8081'");
+	for (int i = 0; i < 20; i++) {
+		int fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000), accepted;
+
+		EXPECT(fd >= 0, "connection %d: %s", i, strerror(errno));
+		accepted = tcp_accept(second, 300);
+		reached += accepted >= 0;
+		close(accepted);
+		close(fd);
+	}
+	EXPECT_EQ(reached, 20, "connections to the port behind the rule");
+	EXPECT(tcp_accept(first, 20) < 0, "the socket in front of it got one");
+	close(first);
+	close(second);
+}
+
+/* A tcx program on the server's device that lets everything pass and ends the chain. Yields its link. */
+static int tcx_in_front(const struct netns *ns)
+{
+	const struct bpf_insn ok[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0 /* TC_ACT_OK */ },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int program = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "ends_chain", "GPL", ok, 2, NULL), link;
+
+	REQUIRE(program >= 0);
+	netns_enter(ns);
+	link = bpf_link_create(program, netns_ifindex(ns, SERVER_IF), 46 /* BPF_TCX_INGRESS */, NULL);
+	netns_enter(NULL);
+	close(program);
+	REQUIRE(link >= 0, "%s", strerror(errno));
+	return link;
+}
+
+CASE("another tc program in front that ends the chain does not keep ACKs from being promoted")
+{
+	struct product product = product_new(NULL, NULL);
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+
+	int ends_chain = tcx_in_front(product.pair.server);
+
+	product_must(&product, "attach " SERVER_IF " --port 8080 --canary once --firewall-checked");
+	product_admit(&product, SERVER_IP4, PORT);
+	close(tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000));
+	EXPECT_EQ(counter(&product, "promoted"), counter(&product, "syn_answered"));
+	close(ends_chain);
+	close(listener);
+}
+
+CASE("tcp_syncookies set to 0 while attached: SYNs go to the stack, clients connect")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd, accepted;
+	long long answered;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	while ((accepted = tcp_accept(listener, 20)) >= 0)
+		close(accepted);
+	netns_sysctl(product.pair.server, "net.ipv4.tcp_syncookies", "0");
+	answered = counter(&product, "syn_answered");
+	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+	accepted = tcp_accept(listener, 1000);
+	EXPECT(fd >= 0 && accepted >= 0, "%s", strerror(errno));
+	EXPECT_EQ(counter(&product, "syn_answered"), answered);
+	EXPECT_EQ(counter(&product, "syn_passed_syncookies_off"), 1);
+	EXPECT(strstr(netns_output(product.pair.server, PROGRAM " status --pin-path %s", product.pins),
+		      "tcp_syncookies"),
+	       "status does not warn: %s", netns_said());
+	close(fd);
+	close(accepted);
+	close(listener);
+}
+
+CASE("one canary whose answer goes to another MAC does not end an admission; several do")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary 1");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct tcp_frame frame;
+	struct hand hand;
+	long long answered;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	for (int i = 0; i < 4; i++) {
+		/* By way of the client's MAC, from a neighbour that has another one. */
+		char neighbour[32];
+
+		snprintf(neighbour, sizeof(neighbour), "10.77.0.%d", 60 + i);
+		netns_neighbour(product.pair.server, SERVER_IF, neighbour, "02:77:00:00:00:77");
+		poll(NULL, 0, 1100);
+		hand = hand_new(wire, 1, (uint16_t)(31000 + i), SERVER_IP4, PORT, true);
+		hand.spec.saddr = ip(neighbour);
+		wire_send(wire, &hand.spec);
+		REQUIRE(WAIT_FOR(counter(&product, "canary_other_way") == i + 1, 1000), "canary %d: %s", i,
+			netns_output(NULL, PROGRAM " stats --pin-path %s | grep -v '^ *0 '", product.pins));
+		if (i)
+			continue;
+		answered = counter(&product, "syn_answered");
+		hand = hand_new(wire, 2, 32000, SERVER_IP4, PORT, true);
+		EXPECT(hand_syn(&hand));
+		EXPECT_EQ(counter(&product, "syn_answered"), answered + 1,
+			  "one such canary has ended the admission");
+		hand.spec.flags = RST;
+		wire_send(wire, &hand.spec);
+	}
+	answered = counter(&product, "syn_answered");
+	hand = hand_new(wire, 2, 32001, SERVER_IP4, PORT, true);
+	wire_send(wire, &hand.spec);
+	EXPECT(wire_recv(wire, &hand.spec, 1000, &frame));
+	EXPECT_EQ(counter(&product, "syn_answered"), answered,
+		  "answers go another way, and still it is admitted");
+	wire_close(wire);
+	close(listener);
+}
+
+CASE("a SYN behind an IPv6 extension header leaves a mark, so that its TIME-WAIT is respected")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct hand hand = hand_new(wire, 4, 33000, SERVER_IP6, PORT, true), plain;
+
+	product_admit(&product, SERVER_IP6, PORT);
+	hand.spec.ip_options_type = 60; /* destination options: one of padding */
+	hand.spec.ip_options_len = 8;
+	memcpy(hand.spec.ip_options, "\x06\x00\x01\x04\x00\x00\x00\x00", 8);
+	REQUIRE(hand_syn(&hand), "the stack does not answer");
+	plain = hand_new(wire, 4, 33000, SERVER_IP6, PORT, true);
+	plain.spec.seq += 1000;
+	wire_send(wire, &plain.spec);
+	EXPECT(WAIT_FOR(counter(&product, "syn_passed_held") == 1, 1000),
+	       "answered although the stack holds the tuple");
+	wire_close(wire);
 	close(listener);
 }
 

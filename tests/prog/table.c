@@ -426,7 +426,7 @@ static const struct row passed[] = {
 	PASSED6("from a multicast address", from_multicast6, NULL, syn_passed_source),
 	PASSED6("from ::", from_unspecified6, NULL, syn_passed_source),
 	PASSED6("from ::1", from_loopback6, NULL, syn_passed_source),
-	PASSED6("from a mapped address", from_mapped6, NULL, syn_passed_source),
+	PASSED6("from a mapped address", from_mapped6, NULL, none),
 	PASSED("a wrong TCP checksum", tcp_checksum, NULL, syn_passed_checksum),
 	PASSED("the inverse of the TCP checksum", tcp_checksum_ff, NULL, syn_passed_checksum),
 	PASSED("a TCP checksum of 0", NULL, checksum_0, syn_passed_checksum),
