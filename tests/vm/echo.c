@@ -5,9 +5,9 @@
  *   echo listen ADDR PORT          listens, then goes to the background: when it returns, the port is open
  *   echo connect ADDR PORT COUNT   COUNT connections one after another; prints "N ok, N failed"
  *
- * A connection is ok when it opens, every byte that was sent comes back in order, and the server's end closes after
- * ours, all of it within DEADLINE_MS. The server is written against nothing but the sockets API on purpose: it
- * stands for the unmodified program that must not notice who answered the SYN.
+ * A connection is ok when it opens, every byte that was sent comes back in order, and the server's end
+ * closes after ours, all of it within DEADLINE_MS. The server is written against nothing but the sockets
+ * API on purpose: it stands for the unmodified program that must not notice who answered the SYN.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -195,8 +195,8 @@ static int cmd_connect(const char *addr, const char *port, int count)
 		else if (!closed(fd, deadline))
 			step = "close";
 		if (step) {
-			fprintf(stderr, "echo: connection %d to %s port %s: %s: %s after %lld ms\n", i + 1, addr, port, step,
-				strerror(errno), now_ms() - start);
+			fprintf(stderr, "echo: connection %d to %s port %s: %s: %s after %lld ms\n", i + 1,
+				addr, port, step, strerror(errno), now_ms() - start);
 			failed++;
 		} else {
 			ok++;
