@@ -15,8 +15,8 @@
 
 enum {
 	LEARN_NEXT = -1,
-	/* By then a connection has sent its first segment for certain, also as one of GSO's. */
-	LEARN_FIRST_SEGMENTS = 64,
+	/* A connection's first segment and one more, should a firewall have kept the first. */
+	LEARN_FIRST_SEGMENTS = 2,
 	LEARN_OTHER_WAYS = 3,
 };
 
@@ -248,7 +248,7 @@ static __always_inline int learn(struct __sk_buff *skb)
 	if (!sk)
 		return LEARN_NEXT;
 	sender = bpf_skc_to_tcp_sock(sk);
-	if (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS)
+	if (!sender || sender->segs_out > skb->gso_segs + LEARN_FIRST_SEGMENTS)
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
 	used_made(tuple_hash(&tuple, set->hash_seed));

@@ -34,19 +34,23 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 static __always_inline void track_state(struct sock *sk, int old, int new)
 {
 	struct sock_common *common = &sk->__sk_common;
-	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	const struct settings *set;
 	struct connection *connection;
 	struct tuple tuple = {};
 	struct net *net;
 
-	if (!set || (new != KERNEL_TCP_CLOSE &&new != KERNEL_TCP_ESTABLISHED))
+	if ((new != KERNEL_TCP_CLOSE &&new != KERNEL_TCP_ESTABLISHED) ||
+	    !port_protected(be16_from(common->skc_num)))
+		return;
+	set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set)
 		return;
 	net = common->skc_net.net;
 	if (net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
 		return;
 	/* Where the event comes, it comes before the first segment: a connection that never sends is seen,
 	 * too. */
-	if (new == KERNEL_TCP_ESTABLISHED && port_protected(tuple.local_port))
+	if (new == KERNEL_TCP_ESTABLISHED)
 		used_made(tuple_hash(&tuple, set->hash_seed));
 	connection = bpf_map_lookup_elem(&connections, &tuple);
 	if (!connection)

@@ -422,6 +422,7 @@ CASE("a promotion that a firewall dropped succeeds on the retransmission")
 		batch_send(bench.batch);
 		expect_nothing_accepted(&bench, v->name);
 		expect_no_reset(&bench, &hand, v->name);
+		poll(NULL, 0, 1000);
 		netns_must(bench.product.pair.server, "nft delete table inet t");
 		wire_send(bench.wire, &data);
 		close(expect_bytes(&bench, v->name, "through"));

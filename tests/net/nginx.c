@@ -173,19 +173,40 @@ static double hurried_run(const char *arguments, int seconds)
 	return rate;
 }
 
-CASE("wrk with 64 connections, each closed by the server, at the native rate or better, none hanging")
+CASE("wrk with 64 connections for 20 s, each closed by the server: none hangs")
 {
-	double native[2], with;
+	EXPECT(hurried_run("--port 80", WRK_SECONDS) > 0);
+}
+
+static int compare_rates(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* By turns, and the middle of each: whatever else the machine does falls on both. */
+CASE("wrk's rate is near the native one")
+{
+	enum { ROUNDS = 5, SECONDS = 4 };
+	double native[ROUNDS], with[ROUNDS];
 
 	report_case_limit(180);
-	native[0] = hurried_run(NULL, WRK_SECONDS / 2);
-	with = hurried_run("--port 80", WRK_SECONDS);
-	native[1] = hurried_run(NULL, WRK_SECONDS / 2);
-	printf("# %.0f requests a second; natively %.0f before and %.0f after\n", with, native[0],
-	       native[1]);
-	/* Two cores that others use, too: the lower of two native runs, less a tenth. */
-	EXPECT(with >= 0.9 * (native[0] < native[1] ? native[0] : native[1]),
-	       "%.0f a second, natively %.0f and %.0f", with, native[0], native[1]);
+	for (int i = 0; i < ROUNDS; i++) {
+		native[i] = hurried_run(NULL, SECONDS);
+		with[i] = hurried_run("--port 80", SECONDS);
+	}
+	qsort(native, ROUNDS, sizeof(*native), compare_rates);
+	qsort(with, ROUNDS, sizeof(*with), compare_rates);
+	printf("# requests a second: %.0f (%.0f to %.0f), natively %.0f (%.0f to %.0f)\n", with[ROUNDS / 2],
+	       with[0], with[ROUNDS - 1], native[ROUNDS / 2], native[0], native[ROUNDS - 1]);
+	/*
+	 * Most SYNs come to tuples in TIME-WAIT and are passed, so what we do comes on top: some 4 us of 90
+	 * a connection. Runs of one kind differ by more than that among themselves, on cores that others
+	 * use, too.
+	 */
+	EXPECT(with[ROUNDS / 2] >= 0.8 * native[ROUNDS / 2], "%.0f a second, natively %.0f",
+	       with[ROUNDS / 2], native[ROUNDS / 2]);
 }
 
 int main(int argc, char **argv)

@@ -14,7 +14,7 @@
 #include <netinet/tcp.h>
 
 enum {
-	INSTANCES_MAX = 8,
+	INSTANCES_MAX = 64,
 };
 
 /* Pins of this case's instances: removed at its end, whatever became of it. */
