@@ -179,7 +179,7 @@ check-kernels: deps-kernels
 
 BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev bpftool pkg-config linux-libc-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) libnet1-dev nginx-light curl iproute2 ethtool util-linux procps
-CHECK_PACKAGES := $(DEMO_PACKAGES) git diffutils wrk nftables sparse clang-format jq libclang-rt-dev libcap2-bin
+CHECK_PACKAGES := $(DEMO_PACKAGES) git diffutils wrk netbase nftables sparse clang-format jq libclang-rt-dev libcap2-bin
 KERNELS_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 busybox-static ethtool iproute2 nftables util-linux xz-utils \
 	debian-archive-keyring
 
