@@ -117,28 +117,20 @@ int command_connections(const struct command *command, int argc, char **argv)
 	struct instance instance;
 	json_t *rows;
 	long count;
-	int code = common_parse(command, argc, argv, &common);
+	int code = sockets_command(command, argc, argv, &common, &instance, &sockets, &count);
 
 	if (code >= 0)
 		return code;
-	if (optind < argc)
-		return usage_fail("connections takes no argument: '%s'", argv[optind]);
-	code = instance_open(&instance, common.pin_path, true);
-	if (code)
-		return code;
-	count = sockets_read(&instance, &sockets);
 	rows = json_array();
 	for (long i = 0; i < count; i++)
 		if (sockets[i].state != STATE_LISTEN)
 			json_array_append_new(rows, connection_row(&instance, &sockets[i]));
 	free(sockets);
 	instance_close(&instance);
-	if (count < 0)
-		code = fail("cannot list sockets: %s", strerror((int)-count));
-	else if (common.json)
+	if (common.json)
 		output_json(rows);
 	else
 		output_table(rows, columns, "no connection on the protected ports");
 	json_decref(rows);
-	return code;
+	return EXIT_DONE;
 }

@@ -208,20 +208,10 @@ int command_listeners(const struct command *command, int argc, char **argv)
 	struct instance instance;
 	json_t *rows;
 	long count;
-	int code = common_parse(command, argc, argv, &common);
+	int code = sockets_command(command, argc, argv, &common, &instance, &sockets, &count);
 
 	if (code >= 0)
 		return code;
-	if (optind < argc)
-		return usage_fail("listeners takes no argument: '%s'", argv[optind]);
-	code = instance_open(&instance, common.pin_path, true);
-	if (code)
-		return code;
-	count = sockets_read(&instance, &sockets);
-	if (count < 0) {
-		instance_close(&instance);
-		return fail("cannot list sockets: %s", strerror((int)-count));
-	}
 	rows = collect(&instance, sockets, only_listeners(sockets, count));
 	free(sockets);
 	instance_close(&instance);

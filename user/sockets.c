@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 
 #include "format.h"
+#include "log.h"
 
 static int open_iterator(const struct instance *instance)
 {
@@ -66,6 +67,25 @@ long sockets_read(const struct instance *instance, struct socket_record **record
 		return -ENOMEM;
 	*records = (struct socket_record *)bytes;
 	return (long)(have / sizeof(**records));
+}
+
+int sockets_command(const struct command *command, int argc, char **argv, struct common_options *common,
+		    struct instance *instance, struct socket_record **records, long *count)
+{
+	int code = common_parse(command, argc, argv, common);
+
+	if (code >= 0)
+		return code;
+	if (optind < argc)
+		return usage_fail("%s takes no argument: '%s'", command->name, argv[optind]);
+	code = instance_open(instance, common->pin_path, true);
+	if (code)
+		return code;
+	*count = sockets_read(instance, records);
+	if (*count >= 0)
+		return -1;
+	instance_close(instance);
+	return fail("cannot list sockets: %s", strerror((int)-*count));
 }
 
 static int compare_tuples(const void *a, const void *b)

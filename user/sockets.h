@@ -6,7 +6,16 @@
 #include <stddef.h>
 
 #include "abi.h"
+#include "command.h"
 #include "instance.h"
+
+/*
+ * What the commands that list sockets begin with: parses options of which none is their own, opens the
+ * instance and reads all sockets. Returns -1 to go on, with *instance open and *records to be freed; else
+ * the exit code.
+ */
+int sockets_command(const struct command *command, int argc, char **argv, struct common_options *common,
+		    struct instance *instance, struct socket_record **records, long *count);
 
 /* Reads all sockets. *records is to be freed. Returns their number, or -errno. */
 long sockets_read(const struct instance *instance, struct socket_record **records);
