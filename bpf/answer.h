@@ -97,7 +97,7 @@ struct choice {
 	__u8 wscale;
 	__u8 granted; /* enum handshake_option */
 	__u8 is_ipv4;
-	__u8 spare;
+	__u8 pad;
 };
 
 enum choose {

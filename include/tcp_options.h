@@ -20,7 +20,6 @@ enum tcp_option_kind {
 	TCP_OPTION_TIMESTAMPS = 8,
 	TCP_OPTION_MD5 = 19,
 	TCP_OPTION_AO = 29,
-	TCP_OPTION_MPTCP = 30,
 };
 
 enum tcp_option_length {

@@ -515,6 +515,35 @@ CASE("the service's window scale changes between SYN-ACK and ACK: the connection
 	end(&bench);
 }
 
+CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: the client is not reset")
+{
+	struct bench bench;
+
+	begin(&bench, "--port 8080 --canary once", 0);
+	EACH_VARIANT(v)
+	{
+		struct hand hand = answered(&bench, v), again = hand;
+		long long before = counter(&bench.product, "promote_dropped_other_handshake");
+		struct tcp_frame second;
+
+		/* The very same SYN once more, which now goes to the stack: it holds SYN-RECEIVED then. */
+		again = hand_new(bench.wire, 7, hand.spec.sport, v->server, PORT, v->timestamps);
+		product_must(&bench.product, "set *:8080 policy=shadow");
+		wire_send(bench.wire, &again.spec);
+		EXPECT(wire_recv_flags(bench.wire, &again.spec, SYN | ACK, RST, 2000, &second),
+		       "%s: passed, and no answer", v->name);
+		wire_send(bench.wire, &hand.spec);
+		expect_no_reset(&bench, &hand, v->name);
+		EXPECT_EQ(counter(&bench.product, "promote_dropped_other_handshake"), before + 1, "%s",
+			  v->name);
+		/* What `set` writes empties the reference to the listener: of both services. */
+		product_must(&bench.product, "set *:8080 policy=always");
+		product_admit(&bench.product, SERVER_IP4, PORT);
+		product_admit(&bench.product, SERVER_IP6, PORT);
+	}
+	end(&bench);
+}
+
 /* ---- cookies that are not right ---- */
 
 /* Sends @ack; expects the counter to rise, no connection, and the RST that a listener sends. */
