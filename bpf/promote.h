@@ -31,6 +31,44 @@ static __always_inline int promote_requeue(struct __sk_buff *skb)
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
+/*
+ * The stack has begun a handshake of its own on the tuple of a right cookie: the client's SYN was answered,
+ * and its retransmission was passed. The client took our SYN-ACK, as this segment proves, and the stack,
+ * which awaits the ACK of another ISN, would reset it. So its request is ended by a copy of the segment
+ * that is an RST, and the segment itself goes round behind that.
+ */
+static __always_inline int promote_end_other(struct __sk_buff *skb, const struct packet *packet)
+{
+	const __u32 at = (__u32)((void *)packet->tcp - packet->start);
+	const __u32 sum_at = at + offsetof(struct tcphdr, check), word_at = at + 12;
+	/* No options: the request would take no timestamps but those of its own SYN-ACK. */
+	const __be16 reset = be16_from(sizeof(struct tcphdr) / 4 << 12 | TCP_RST);
+	__be16 word; /* data offset and control bits */
+
+	if (bpf_skb_load_bytes(skb, word_at, &word, sizeof(word)) ||
+	    bpf_l4_csum_replace(skb, sum_at, raw16(word), raw16(reset), sizeof(word)) ||
+	    bpf_skb_store_bytes(skb, word_at, &reset, sizeof(reset), 0))
+		return PROMOTE_DROP;
+	skb->tc_index = ABI_TC_INDEX_ENDING;
+	if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS) ||
+	    bpf_skb_store_bytes(skb, word_at, &word, sizeof(word), 0) ||
+	    bpf_l4_csum_replace(skb, sum_at, raw16(reset), raw16(word), sizeof(word)))
+		return PROMOTE_DROP;
+	COUNT(promote_ended_other_handshake);
+	return promote_requeue(skb);
+}
+
+/* Our own RST comes in: only a request may be ended by it, not the connection that may be there by now. */
+static __always_inline int promote_ending(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct tuple tuple;
+
+	skb->tc_index = 0;
+	tcp_tuple(packet, &tuple);
+	return lookup_state(skb, &tuple, packet->is_ipv4) == KERNEL_TCP_NEW_SYN_RECV ? PROMOTE_NEXT
+										     : PROMOTE_DROP;
+}
+
 static __always_inline void promote_record(struct __sk_buff *skb, const struct tuple *tuple,
 					   const struct handshake_metadata *metadata, __u64 now_ms)
 {
@@ -115,10 +153,9 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		bpf_sk_release(found);
 		known_mark(set, hash);
 		if (state == KERNEL_TCP_NEW_SYN_RECV && first) {
-			/*
-			 * The client's SYN was answered, and its retransmission was passed. The stack
-			 * awaits the ACK of another ISN and would reset the client for this one.
-			 */
+			if (packet->eth && !requeued)
+				return promote_end_other(skb, packet);
+			/* It would draw an RST. The next one finds the request expired, or ended. */
 			COUNT(promote_dropped_other_handshake);
 			return PROMOTE_DROP;
 		}
@@ -245,13 +282,14 @@ static __always_inline int promote(struct __sk_buff *skb)
 	struct handshake_metadata metadata = {};
 	struct packet packet = {};
 	struct tuple tuple;
-	bool requeued, handed;
+	bool requeued, ending, handed;
 
 	if (!set || !cpu)
 		return PROMOTE_NEXT;
 	requeued = skb->tc_index == ABI_TC_INDEX_REQUEUED;
+	ending = skb->tc_index == ABI_TC_INDEX_ENDING;
 	handed = promote_metadata(skb, &metadata);
-	if (!handed && !requeued && !(set->flags & SETTING_TC_VALIDATES))
+	if (!handed && !requeued && !ending && !(set->flags & SETTING_TC_VALIDATES))
 		return PROMOTE_NEXT;
 	if (requeued)
 		skb->tc_index = 0;
@@ -262,6 +300,8 @@ static __always_inline int promote(struct __sk_buff *skb)
 		if (!promote_read(skb, &packet))
 			return PROMOTE_NEXT;
 	}
+	if (ending)
+		return promote_ending(skb, &packet);
 	if (!port_protected(packet.tcp->dest) ||
 	    (tcp_control(packet.tcp) & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
 		return PROMOTE_NEXT;

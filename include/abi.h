@@ -20,6 +20,8 @@ enum abi {
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
 	ABI_TC_INDEX_REQUEUED = 0x7868,
+	/* The same field of an RST of our own making (promote.h: promote_end_other()). */
+	ABI_TC_INDEX_ENDING = 0x7872,
 };
 
 #ifdef __bpf__
