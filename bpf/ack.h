@@ -10,6 +10,7 @@
 #include "known.h"
 #include "lookup.h"
 #include "service.h"
+#include "used.h"
 #include "validate.h"
 
 enum {
@@ -98,6 +99,21 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
 		}
 	}
 	COUNT(ack_rejected_cookie);
+}
+
+/*
+ * A client resets. The connection that its cookie made may never have sent a segment, and its socket may
+ * wait for accept() as before: nothing else would tell that the cookie is used up.
+ */
+static __always_inline void reset_note(const struct packet *packet, const struct settings *set)
+{
+	struct tuple tuple;
+	__u64 hash;
+
+	tcp_tuple(packet, &tuple);
+	hash = tuple_hash(&tuple, set->hash_seed);
+	if (known(set, hash))
+		used_made(hash);
 }
 
 static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The entries. xdp_handshake answers SYNs and validates ACKs, tc_promote makes connections of them,
- * tc_learn watches what the stack answers, track_state and the iterators keep the books.
+ * tc_learn watches what the stack answers, track and the iterators keep the books.
  */
 #include "kernel.h"
 
@@ -37,6 +37,8 @@ static __always_inline int handshake(struct xdp_md *ctx, bool answering)
 		return answering ? syn_decide(ctx, &packet, set, cpu) : syn_pass(&packet, set);
 	if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
 		return ack_decide(ctx, &packet, set, cpu);
+	if (control & TCP_RST)
+		reset_note(&packet, set);
 	return XDP_PASS;
 }
 
@@ -65,10 +67,10 @@ int tc_learn(struct __sk_buff *skb)
 	return learn(skb);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(track, struct sock *sk, int oldstate, int newstate)
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(track, struct sock *sk)
 {
-	track_state(sk, oldstate, newstate);
+	track_gone(sk);
 	return 0;
 }
 

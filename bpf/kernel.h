@@ -65,6 +65,7 @@ struct sock {
 
 struct inet_sock {
 	struct sock sk;
+	__be16 inet_sport;
 };
 
 struct request_sock_queue {
@@ -92,6 +93,10 @@ struct tcp_ao_info;
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 segs_out;
+	__u32 snd_una;
+	__u32 rcv_nxt;
+	__u64 bytes_acked;
+	__u64 bytes_received;
 	__u32 window_clamp;
 	__u8 scaling_ratio;
 	__u8 save_syn : 2;
@@ -135,11 +140,8 @@ struct bpf_tcp_req_attrs {
 enum kernel_constants {
 	KERNEL_TCP_ESTABLISHED = 1,
 	KERNEL_TCP_FIN_WAIT1 = 4,
-	KERNEL_TCP_FIN_WAIT2 = 5,
 	KERNEL_TCP_TIME_WAIT = 6,
-	KERNEL_TCP_CLOSE = 7,
 	KERNEL_TCP_LISTEN = 10,
-	KERNEL_TCP_CLOSING = 11,
 	KERNEL_TCP_NEW_SYN_RECV = 12,
 	KERNEL_AF_INET = 2,
 	KERNEL_AF_INET6 = 10,

@@ -11,12 +11,12 @@
 #include "lookup.h"
 #include "service.h"
 #include "tcp.h"
-#include "used.h"
+#include "track.h"
 
 enum {
 	LEARN_NEXT = -1,
 	/* A connection's first segment and one more, should a firewall have kept the first. */
-	LEARN_FIRST_SEGMENTS = 2,
+	LEARN_FIRST_SEGMENTS = 1,
 	LEARN_OTHER_WAYS = 3,
 };
 
@@ -227,12 +227,13 @@ static __always_inline int learn(struct __sk_buff *skb)
 	struct tcp_sock *sender;
 	struct bpf_sock *sk;
 	struct tuple tuple;
+	bool begun, closing;
 	__u8 control;
 
 	if (!set || !cpu || !tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
 	    !port_protected(packet.tcp->source))
 		return LEARN_NEXT;
-	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST);
+	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
 	if (control & TCP_SYN) {
 		if (skb->ingress_ifindex)
 			return LEARN_NEXT; /* forwarded: not ours to answer */
@@ -247,11 +248,16 @@ static __always_inline int learn(struct __sk_buff *skb)
 	sk = skb->sk;
 	if (!sk)
 		return LEARN_NEXT;
+	closing = control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
 	sender = bpf_skc_to_tcp_sock(sk);
-	if (!sender || sender->segs_out > skb->gso_segs + LEARN_FIRST_SEGMENTS)
+	begun = sender && sender->segs_out <= skb->gso_segs + LEARN_FIRST_SEGMENTS;
+	if (!begun && !closing)
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
-	used_made(tuple_hash(&tuple, set->hash_seed));
+	if (begun)
+		track_begun(set, &tuple);
+	if (closing)
+		track_closing(&tuple);
 	return LEARN_NEXT;
 }
 

@@ -69,7 +69,8 @@ static __always_inline int promote_ending(struct __sk_buff *skb, const struct pa
 										     : PROMOTE_DROP;
 }
 
-static __always_inline void promote_record(struct __sk_buff *skb, const struct tuple *tuple,
+static __always_inline void promote_record(struct __sk_buff *skb, struct settings *set,
+					   const struct tuple *tuple,
 					   const struct handshake_metadata *metadata, __u64 now_ms)
 {
 	struct connection connection = {
@@ -85,8 +86,12 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct t
 		.options = metadata->options,
 	};
 
-	if (bpf_map_update_elem(&connections, tuple, &connection, BPF_ANY))
-		COUNT(connections_full);
+	if (!bpf_map_update_elem(&connections, tuple, &connection, BPF_ANY))
+		return;
+	COUNT(connections_full);
+	/* From now on, the absence of an entry does not say that a connection is none of ours. */
+	if (!(set->flags & SETTING_CONNECTIONS_FULL))
+		__sync_fetch_and_or(&set->flags, SETTING_CONNECTIONS_FULL);
 }
 
 static __always_inline void promote_count_failure(int error)
@@ -130,8 +135,7 @@ static __always_inline bool promote_in_batch(const struct cpu *cpu, __u64 hash, 
 
 /* Settles a segment that carries a right cookie, or follows one that did (@metadata), or came round. */
 static __always_inline int promote_settle(struct __sk_buff *skb, const struct packet *packet,
-					  const struct settings *set, struct cpu *cpu,
-					  const struct tuple *tuple,
+					  struct settings *set, struct cpu *cpu, const struct tuple *tuple,
 					  const struct handshake_metadata *metadata, bool requeued)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed), now_ms = clock_ms();
@@ -217,7 +221,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	if (way->hash == hash)
 		way->at_ms = 0;
 	known_mark(set, hash);
-	promote_record(skb, tuple, metadata, now_ms);
+	promote_record(skb, set, tuple, metadata, now_ms);
 	COUNT(promoted);
 	return PROMOTE_NEXT;
 }
@@ -277,7 +281,7 @@ static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *p
 
 static __always_inline int promote(struct __sk_buff *skb)
 {
-	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
 	struct handshake_metadata metadata = {};
 	struct packet packet = {};

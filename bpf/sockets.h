@@ -23,7 +23,7 @@ static __always_inline void sockets_print(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
 	struct socket_record record = {};
-	struct tcp_sock *listener;
+	struct tcp_sock *full;
 
 	if (!common || !track_tuple(common, &record.tuple) || !port_protected(record.tuple.local_port))
 		return;
@@ -33,17 +33,18 @@ static __always_inline void sockets_print(struct bpf_iter__tcp *ctx)
 	record.ifindex = common->skc_bound_dev_if;
 	record.ipv6_only = BPF_CORE_READ_BITFIELD(common, skc_ipv6only);
 	record.cookie = common->skc_cookie.counter;
-	if (record.state == KERNEL_TCP_LISTEN) {
-		listener = bpf_skc_to_tcp_sock(common);
-		if (listener) {
-			struct sock *sk = &listener->inet_conn.icsk_inet.sk;
+	full = bpf_skc_to_tcp_sock(common);
+	if (full && record.state == KERNEL_TCP_LISTEN) {
+		struct sock *sk = &full->inet_conn.icsk_inet.sk;
 
-			record.backlog = sk->sk_ack_backlog;
-			record.backlog_max = sk->sk_max_ack_backlog;
-			record.rcvbuf = sk->sk_rcvbuf;
-			record.window_clamp = listener->window_clamp;
-			record.listener_kind = listener_kind(listener);
-		}
+		record.backlog = sk->sk_ack_backlog;
+		record.backlog_max = sk->sk_max_ack_backlog;
+		record.rcvbuf = sk->sk_rcvbuf;
+		record.window_clamp = full->window_clamp;
+		record.listener_kind = listener_kind(full);
+	} else if (full) {
+		record.irs = full->rcv_nxt - (__u32)full->bytes_received - 1;
+		record.iss = full->snd_una - (__u32)full->bytes_acked - 1;
 	}
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 }

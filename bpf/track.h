@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Keeps `connections` in step with the stack. Events can be missed (a tracing program does not interrupt
- * itself), so nothing but what is shown may depend on them.
+ * Keeps `connections` in step with the stack: segments that leave show what a connection begins and ends
+ * with, and one event tells that its socket is gone. One, and not every change of state: an event costs
+ * each socket of the host, ours or not. Events can be missed (a tracing program does not interrupt itself),
+ * so nothing but what is shown may depend on them.
  */
 #ifndef XDPH_TRACK_H
 #define XDPH_TRACK_H
@@ -31,41 +33,57 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 	return true;
 }
 
-static __always_inline void track_state(struct sock *sk, int old, int new)
+/* The first segments of a connection leave: its cookie is used up. */
+static __always_inline void track_begun(const struct settings *set, const struct tuple *tuple)
+{
+	struct connection *connection = bpf_map_lookup_elem(&connections, tuple);
+
+	if (connection && connection->state == CONNECTION_PROMOTED)
+		connection->state = CONNECTION_ESTABLISHED;
+	else if (connection || !(set->flags & SETTING_CONNECTIONS_FULL))
+		return;
+	used_made(tuple_hash(tuple, set->hash_seed));
+}
+
+/* We close first: the tuple stays in TIME-WAIT when the socket is gone. */
+static __always_inline void track_closing(const struct tuple *tuple)
+{
+	struct connection *connection = bpf_map_lookup_elem(&connections, tuple);
+
+	if (!connection)
+		return;
+	connection->state = CONNECTION_CLOSED;
+	connection->closed_ms = clock_ms();
+}
+
+/* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). It has lost its port, but not its
+ * name. */
+static __always_inline void track_gone(struct sock *sk)
 {
 	struct sock_common *common = &sk->__sk_common;
+	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
 	const struct settings *set;
 	struct connection *connection;
 	struct tuple tuple = {};
-	struct net *net;
+	__be16 local_port;
 
-	if ((new != KERNEL_TCP_CLOSE &&new != KERNEL_TCP_ESTABLISHED) ||
-	    !port_protected(be16_from(common->skc_num)))
+	if (!full || !common->skc_dport)
+		return;
+	local_port = full->inet_conn.icsk_inet.inet_sport;
+	if (!port_protected(local_port))
 		return;
 	set = bpf_map_lookup_elem(&settings, &zero);
-	if (!set)
+	if (!set || common->skc_net.net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
 		return;
-	net = common->skc_net.net;
-	if (net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
-		return;
-	/* Where the event comes, it comes before the first segment: a connection that never sends is seen,
-	 * too. */
-	if (new == KERNEL_TCP_ESTABLISHED)
-		used_made(tuple_hash(&tuple, set->hash_seed));
+	tuple.local_port = local_port;
 	connection = bpf_map_lookup_elem(&connections, &tuple);
 	if (!connection)
 		return;
-	if (new == KERNEL_TCP_ESTABLISHED) {
-		connection->state = CONNECTION_ESTABLISHED;
-		return;
-	}
-	/* Whoever closes first keeps the tuple in TIME-WAIT; who does not is gone. */
-	if (old == KERNEL_TCP_FIN_WAIT1 || old == KERNEL_TCP_FIN_WAIT2 || old == KERNEL_TCP_CLOSING) {
-		connection->state = CONNECTION_CLOSED;
-		connection->closed_ms = clock_ms();
-		return;
-	}
-	bpf_map_delete_elem(&connections, &tuple);
+	/* Also one that never said a word. */
+	if (connection->state == CONNECTION_PROMOTED)
+		used_made(tuple_hash(&tuple, set->hash_seed));
+	if (connection->state != CONNECTION_CLOSED)
+		bpf_map_delete_elem(&connections, &tuple);
 }
 
 #endif

@@ -127,7 +127,7 @@ struct service {
 enum connection_state {
 	CONNECTION_PROMOTED,	/* handed to the stack */
 	CONNECTION_ESTABLISHED, /* seen sending */
-	CONNECTION_CLOSED,	/* seen closing; TIME-WAIT may follow */
+	CONNECTION_CLOSED,	/* seen closing first: TIME-WAIT follows */
 };
 
 struct connection {
@@ -194,8 +194,9 @@ struct master_key {
 /* ---- settings ---------------------------------------------------------------------------------------- */
 
 enum settings_flag {
-	SETTING_CANARY_ONCE = 1 << 0,  /* no canary after the first confirmation */
-	SETTING_TC_VALIDATES = 1 << 1, /* the driver has no XDP metadata: tc looks at cookies itself */
+	SETTING_CANARY_ONCE = 1 << 0,	   /* no canary after the first confirmation */
+	SETTING_TC_VALIDATES = 1 << 1,	   /* the driver has no XDP metadata: tc looks at cookies itself */
+	SETTING_CONNECTIONS_FULL = 1 << 2, /* connections were promoted that have no entry */
 };
 
 struct settings {
@@ -276,6 +277,12 @@ struct socket_record {
 	__u8 ipv6_only;
 	__u8 pad[2];
 	__u64 cookie;
+	/*
+	 * Of a connection that has sockets' full size: its initial sequence numbers by what it has received
+	 * and what was acknowledged. One more, each, when a FIN has been.
+	 */
+	__u32 irs;
+	__u32 iss;
 };
 
 #endif

@@ -37,7 +37,11 @@ static void options_text(const struct connection *connection, char text[64])
 /* The facts belong to this socket, and not to an earlier one on the same tuple. */
 static bool same_connection(const struct connection *connection, const struct socket_record *socket)
 {
-	return connection->state != CONNECTION_CLOSED || socket->state == STATE_TIME_WAIT;
+	/* What is left of a socket in TIME-WAIT does not know how it began. */
+	if (socket->state == STATE_TIME_WAIT)
+		return connection->state == CONNECTION_CLOSED;
+	/* A FIN received or acknowledged counts for one. */
+	return socket->irs - connection->client_isn <= 1 && socket->iss - connection->server_isn <= 1;
 }
 
 static void add_facts(json_t *row, const struct connection *connection)
