@@ -15,8 +15,6 @@
 
 enum {
 	LEARN_NEXT = -1,
-	/* A connection's first segment and one more, should a firewall have kept the first. */
-	LEARN_FIRST_SEGMENTS = 1,
 	LEARN_OTHER_WAYS = 3,
 };
 
@@ -227,7 +225,7 @@ static __always_inline int learn(struct __sk_buff *skb)
 	struct tcp_sock *sender;
 	struct bpf_sock *sk;
 	struct tuple tuple;
-	bool begun, closing;
+	bool closing;
 	__u8 control;
 
 	if (!set || !cpu || !tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
@@ -250,14 +248,10 @@ static __always_inline int learn(struct __sk_buff *skb)
 		return LEARN_NEXT;
 	closing = control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
 	sender = bpf_skc_to_tcp_sock(sk);
-	begun = sender && sender->segs_out <= skb->gso_segs + LEARN_FIRST_SEGMENTS;
-	if (!begun && !closing)
+	if (!closing && (!sender || sender->segs_out > skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
-	if (begun)
-		track_begun(set, &tuple);
-	if (closing)
-		track_closing(&tuple);
+	track_leaving(set, &tuple, closing);
 	return LEARN_NEXT;
 }
 

@@ -33,27 +33,27 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 	return true;
 }
 
-/* The first segments of a connection leave: its cookie is used up. */
-static __always_inline void track_begun(const struct settings *set, const struct tuple *tuple)
+/*
+ * A connection's first segment leaves: its cookie is used up. Or its FIN does, before the client's: then
+ * the tuple stays in TIME-WAIT when the socket is gone.
+ */
+static __always_inline void track_leaving(const struct settings *set, const struct tuple *tuple,
+					  bool closing)
 {
 	struct connection *connection = bpf_map_lookup_elem(&connections, tuple);
+	bool begins = connection ? connection->state == CONNECTION_PROMOTED
+				 : !!(set->flags & SETTING_CONNECTIONS_FULL);
 
-	if (connection && connection->state == CONNECTION_PROMOTED)
-		connection->state = CONNECTION_ESTABLISHED;
-	else if (connection || !(set->flags & SETTING_CONNECTIONS_FULL))
-		return;
-	used_made(tuple_hash(tuple, set->hash_seed));
-}
-
-/* We close first: the tuple stays in TIME-WAIT when the socket is gone. */
-static __always_inline void track_closing(const struct tuple *tuple)
-{
-	struct connection *connection = bpf_map_lookup_elem(&connections, tuple);
-
+	if (begins)
+		used_made(tuple_hash(tuple, set->hash_seed));
 	if (!connection)
 		return;
-	connection->state = CONNECTION_CLOSED;
-	connection->closed_ms = clock_ms();
+	if (closing) {
+		connection->state = CONNECTION_CLOSED;
+		connection->closed_ms = clock_ms();
+	} else if (begins) {
+		connection->state = CONNECTION_ESTABLISHED;
+	}
 }
 
 /* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). It has lost its port, but not its
