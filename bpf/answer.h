@@ -274,6 +274,10 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!eth_mac_equal(packet->eth->h_dest, syn.service->device_mac))
 		PASS_SYN(&syn, other_mac);
 
+	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
+	if (syn_held(ctx, &syn, packet->is_ipv4))
+		PASS_OR_DROP_SYN(&syn, held, true);
+
 	if (packet->fragment)
 		PASS_OR_DROP_SYN(&syn, fragment, false);
 	if (packet->ip_options)
@@ -337,9 +341,6 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, mss, false);
 	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, false))
 		PASS_SYN(&syn, option_uncarried);
-
-	if (syn_held(ctx, &syn, packet->is_ipv4))
-		PASS_OR_DROP_SYN(&syn, held, true);
 
 	if (syn.service->policy == POLICY_SHADOW)
 		PASS_SYN(&syn, shadow);

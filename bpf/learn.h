@@ -131,21 +131,38 @@ static __always_inline void canary_answer(struct service *service, const struct 
 	COUNT(canary_answered);
 }
 
+/* The first answer to the service's canary: the stack sends it again if the client keeps silent. */
+static __always_inline bool synack_of_canary(const struct service *service, const struct packet *packet,
+					     const struct tuple *tuple)
+{
+	return service->canary.waiting_since_ms && service->canary.remote_port == tuple->remote_port &&
+	       host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
+}
+
+/*
+ * Whether a SYN-ACK like this one was read just now. Most of those that the stack sends are answers to
+ * tuples in TIME-WAIT: to read each of them would cost more than it tells, and two CPUs would write one
+ * cache line.
+ */
+static __always_inline bool synack_read_lately(const struct service *service, const struct settings *set,
+					       __u32 shape, __u64 now_ms)
+{
+	return service->synack.shapes & shape &&
+	       elapsed_ms(now_ms, service->synack.read_ms) < set->canary_gap_ms;
+}
+
+static __always_inline __u32 synack_shape(const struct packet *packet)
+{
+	return 1U << (packet->tcp->doff | (tcp_control(packet->tcp) & TCP_ECE ? 16 : 0));
+}
+
 static __always_inline void learn_service(struct __sk_buff *skb, const struct packet *packet,
 					  const struct settings *set, struct cpu *cpu,
-					  const struct tuple *tuple, struct tcp_sock *listener)
+					  const struct tuple *tuple, const struct service_key *key,
+					  struct service *service, struct tcp_sock *listener, __u64 now_ms)
 {
 	const struct tcp_options *options = &cpu->header.walk.found;
-	struct service_key key = {
-		.ifindex = skb->ifindex,
-		.vlan = skb->vlan_present
-				? vlan_number(skb->vlan_tci) << (packet->vlan ? 16 : 0) | packet->vlan
-				: packet->vlan,
-		.address = tuple->local,
-		.port = tuple->local_port,
-	};
-	struct service *service = bpf_map_lookup_elem(&services, &key);
-	const __u64 now_ms = clock_ms();
+	const __u32 shape = synack_shape(packet);
 	bool fresh = !service, canary;
 	__u8 granted, offered;
 
@@ -153,14 +170,18 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		return;
 	granted = synack_grants(packet, options);
 	if (!service)
-		service = service_add(&key, set, now_ms);
+		service = service_add(key, set, now_ms);
 	if (!service)
 		return;
+	canary = synack_of_canary(service, packet, tuple);
+	if (elapsed_ms(now_ms, service->synack.read_ms) >= set->canary_gap_ms) {
+		service->synack.read_ms = now_ms;
+		service->synack.shapes = shape;
+	} else {
+		service->synack.shapes |= shape;
+	}
 	service->listener = listener;
 	service->synack.listener_kind = listener_kind(listener);
-	/* Its first answer: the stack sends it again if the client keeps silent. */
-	canary = service->canary.waiting_since_ms && service->canary.remote_port == tuple->remote_port &&
-		 host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
 	/* What is granted once is granted to whoever asks for it. */
 	service->synack.granted |= granted;
 	service->synack.refused &= ~granted;
@@ -196,11 +217,25 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 					 const struct settings *set, struct cpu *cpu,
 					 const struct tuple *tuple)
 {
+	struct service_key key = {
+		.ifindex = skb->ifindex,
+		.vlan = skb->vlan_present
+				? vlan_number(skb->vlan_tci) << (packet->vlan ? 16 : 0) | packet->vlan
+				: packet->vlan,
+		.address = tuple->local,
+		.port = tuple->local_port,
+	};
+	struct service *service = bpf_map_lookup_elem(&services, &key);
 	struct bpf_sock *maker = skb->sk, *found;
+	const __u64 now_ms = clock_ms();
 	struct tcp_sock *listener;
 
 	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
 	known_mark(set, tuple_hash(tuple, set->hash_seed));
+	if (service && !synack_of_canary(service, packet, tuple) &&
+	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
+	    service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4))
+		return;
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
 	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
 		       maker->src_port != host16(tuple->local_port)))
@@ -212,7 +247,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	if (found->state == KERNEL_TCP_LISTEN) {
 		listener = bpf_skc_to_tcp_sock(found);
 		if (listener)
-			learn_service(skb, packet, set, cpu, tuple, listener);
+			learn_service(skb, packet, set, cpu, tuple, &key, service, listener, now_ms);
 	}
 	bpf_sk_release(found);
 }

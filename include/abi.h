@@ -89,6 +89,13 @@ struct service_synack {
 	__u16 window_of[8]; /* by MSS index: the window we announce (KERNEL: never above the request
 			       socket's) */
 	__u16 pad;
+	/*
+	 * The shapes of SYN-ACKs that have been read since read_ms: bit n of a TCP header of n words, bit
+	 * 16 + n with ECE. One more of them is not read again before long.
+	 */
+	__u32 shapes;
+	__u32 pad2;
+	__u64 read_ms;
 };
 
 /* A SYN that was passed to see what the stack does with it. */
