@@ -15,10 +15,16 @@ static __always_inline __u64 known_bits(__u64 hash)
 	return 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
 }
 
-static __always_inline int known(const struct settings *set, __u64 hash)
+static __always_inline struct known_word *known_word(const struct settings *set, __u64 hash)
 {
 	__u32 index = hash & set->known_mask;
-	struct known_word *word = bpf_map_lookup_elem(&known_tuples, &index);
+
+	return bpf_map_lookup_elem(&known_tuples, &index);
+}
+
+static __always_inline int known(const struct settings *set, __u64 hash)
+{
+	struct known_word *word = known_word(set, hash);
 	__u64 bits = known_bits(hash);
 
 	/* An absent word cannot be; were it so, the exact lookup decides. */
@@ -27,8 +33,7 @@ static __always_inline int known(const struct settings *set, __u64 hash)
 
 static __always_inline void known_mark(const struct settings *set, __u64 hash)
 {
-	__u32 index = hash & set->known_mask;
-	struct known_word *word = bpf_map_lookup_elem(&known_tuples, &index);
+	struct known_word *word = known_word(set, hash);
 	__u64 bits = known_bits(hash);
 
 	if (!word)

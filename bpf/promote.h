@@ -14,6 +14,7 @@
 
 #include "ack.h"
 #include "answer.h"
+#include "track.h"
 #include "used.h"
 
 enum {
@@ -86,7 +87,7 @@ static __always_inline void promote_record(struct __sk_buff *skb, struct setting
 		.options = metadata->options,
 	};
 
-	if (!bpf_map_update_elem(&connections, tuple, &connection, BPF_ANY))
+	if (track_promoted(set, tuple, &connection))
 		return;
 	COUNT(connections_full);
 	/* From now on, the absence of an entry does not say that a connection is none of ours. */

@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "count.h"
+#include "known.h"
 #include "maps.h"
 #include "service.h"
 #include "used.h"
@@ -33,6 +34,24 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 	return true;
 }
 
+/* Writes what a handshake has settled. A tuple's earlier entry gives way. Returns false if there is no
+ * room. */
+static __always_inline bool track_promoted(const struct settings *set, const struct tuple *tuple,
+					   const struct connection *connection)
+{
+	struct known_word *word = known_word(set, tuple_hash(tuple, set->hash_seed));
+
+	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST))
+		return true;
+	if (!word)
+		return false;
+	__sync_fetch_and_add(&word->recorded, 1);
+	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST))
+		return true;
+	__sync_fetch_and_add(&word->recorded, -1);
+	return false;
+}
+
 /*
  * A connection's first segment leaves: its cookie is used up. Or its FIN does, before the client's: then
  * the tuple stays in TIME-WAIT when the socket is gone.
@@ -40,12 +59,17 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 static __always_inline void track_leaving(const struct settings *set, const struct tuple *tuple,
 					  bool closing)
 {
-	struct connection *connection = bpf_map_lookup_elem(&connections, tuple);
-	bool begins = connection ? connection->state == CONNECTION_PROMOTED
-				 : !!(set->flags & SETTING_CONNECTIONS_FULL);
+	const __u64 hash = tuple_hash(tuple, set->hash_seed);
+	const struct known_word *word = known_word(set, hash);
+	struct connection *connection = NULL;
+	bool begins;
 
+	if (word && word->recorded)
+		connection = bpf_map_lookup_elem(&connections, tuple);
+	begins = connection ? connection->state == CONNECTION_PROMOTED
+			    : !!(set->flags & SETTING_CONNECTIONS_FULL);
 	if (begins)
-		used_made(tuple_hash(tuple, set->hash_seed));
+		used_made(hash);
 	if (!connection)
 		return;
 	if (closing) {
@@ -64,8 +88,10 @@ static __always_inline void track_gone(struct sock *sk)
 	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
 	const struct settings *set;
 	struct connection *connection;
+	struct known_word *word;
 	struct tuple tuple = {};
 	__be16 local_port;
+	__u64 hash;
 
 	if (!full || !common->skc_dport)
 		return;
@@ -76,14 +102,18 @@ static __always_inline void track_gone(struct sock *sk)
 	if (!set || common->skc_net.net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
 		return;
 	tuple.local_port = local_port;
+	hash = tuple_hash(&tuple, set->hash_seed);
+	word = known_word(set, hash);
+	if (!word || !word->recorded)
+		return;
 	connection = bpf_map_lookup_elem(&connections, &tuple);
 	if (!connection)
 		return;
 	/* Also one that never said a word. */
 	if (connection->state == CONNECTION_PROMOTED)
-		used_made(tuple_hash(&tuple, set->hash_seed));
-	if (connection->state != CONNECTION_CLOSED)
-		bpf_map_delete_elem(&connections, &tuple);
+		used_made(hash);
+	if (connection->state != CONNECTION_CLOSED && !bpf_map_delete_elem(&connections, &tuple))
+		__sync_fetch_and_add(&word->recorded, -1);
 }
 
 #endif

@@ -158,9 +158,16 @@ struct connection {
  * Both bits of a tuple lie in one word, and both generations of a word side by side: a look costs one
  * cache line. Bits are set in both generations; the generation that is not asked is emptied and refilled
  * from the stack's sockets, then asked.
+ *
+ * Beside them: how many entries of `connections` belong to tuples of this word. Whoever would look one up
+ * in vain is spared a search in a large table; the word is at hand, since the XDP program asked it just
+ * now. It may count too many (what is deleted by hand), never too few.
  */
 struct known_word {
 	__u64 generation[2];
+	__u32 recorded;
+	__u32 pad;
+	__u64 pad2;
 };
 
 /* ---- used cookies: a cookie promotes once ------------------------------------------------------------ */

@@ -32,15 +32,15 @@ enum {
  */
 static int turn_generation(struct instance *instance)
 {
-	const size_t words = (size_t)instance->set.known_mask + 1, size = words * sizeof(struct known_word);
 	const int spare = !(instance->set.known_generation & 1);
 	struct known_word *word;
+	size_t size;
 	int error;
 
-	word = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, instance->known_tuples, 0);
-	if (word == MAP_FAILED)
+	word = instance_known_words(instance, &size);
+	if (!word)
 		return -errno;
-	for (size_t i = 0; i < words; i++)
+	for (size_t i = 0; i < size / sizeof(*word); i++)
 		__atomic_store_n(&word[i].generation[spare], 0, __ATOMIC_RELAXED);
 	munmap(word, size);
 	poll(NULL, 0, SETTLE_MS);

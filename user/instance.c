@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -384,4 +385,13 @@ int instance_refill(const struct instance *instance)
 	length = length < 0 ? -errno : 0;
 	close(iterator);
 	return (int)length;
+}
+
+struct known_word *instance_known_words(const struct instance *instance, size_t *size)
+{
+	void *words;
+
+	*size = ((size_t)instance->set.known_mask + 1) * sizeof(struct known_word);
+	words = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, instance->known_tuples, 0);
+	return words == MAP_FAILED ? NULL : words;
 }

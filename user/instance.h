@@ -14,6 +14,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "abi.h"
 
@@ -82,6 +83,9 @@ int instance_each_interface(const struct instance *instance,
 
 /* Runs the iterator known_refill in this network namespace: marks every tuple the stack holds. */
 int instance_refill(const struct instance *instance);
+
+/* Maps the words of the filter, *size bytes, for munmap(). NULL and errno if that fails. */
+struct known_word *instance_known_words(const struct instance *instance, size_t *size);
 
 /* The cookie that names this network namespace (SO_NETNS_COOKIE), 0 if the kernel does not tell. */
 __u64 netns_cookie(void);

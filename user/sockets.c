@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -93,18 +94,37 @@ static int compare_tuples(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct tuple));
 }
 
+/* Deletes an entry of `connections`, and counts it off where the programs count it (abi.h: known_word). */
+static int forget_connection(const struct instance *instance, const struct tuple *tuple,
+			     struct known_word *words)
+{
+	const __u64 hash = tuple_hash(tuple, instance->set.hash_seed);
+
+	if (bpf_map_delete_elem(instance->connections, tuple))
+		return 0;
+	__atomic_fetch_sub(&words[hash & instance->set.known_mask].recorded, 1, __ATOMIC_RELAXED);
+	return 1;
+}
+
 long connections_sweep(const struct instance *instance)
 {
 	struct socket_record *records = NULL;
 	const unsigned long long now_ms = monotonic_ms();
 	struct connection connection;
+	struct known_word *words;
 	struct tuple key, next;
 	long count, swept = 0;
+	size_t size;
 	bool more;
 
+	words = instance_known_words(instance, &size);
+	if (!words)
+		return -errno;
 	count = sockets_read(instance, &records);
-	if (count < 0)
+	if (count < 0) {
+		munmap(words, size);
 		return count;
+	}
 	qsort(records, (size_t)count, sizeof(*records), compare_tuples);
 	more = !bpf_map_get_next_key(instance->connections, NULL, &next);
 	while (more) {
@@ -116,8 +136,9 @@ long connections_sweep(const struct instance *instance)
 		/* One promoted since the sockets were read is not in the list yet. */
 		if (now_ms < connection.promoted_ms + 2 * instance->set.epoch_ms)
 			continue;
-		swept += !bpf_map_delete_elem(instance->connections, &key);
+		swept += forget_connection(instance, &key, words);
 	}
+	munmap(words, size);
 	free(records);
 	return swept;
 }
