@@ -6,22 +6,115 @@
 #include "checksum.h"
 #include "packet.h"
 
-/* Finds the TCP header. False: not TCP, or behind extension headers: such a segment is the stack's. */
-static __always_inline bool ipv6_read(struct packet *packet)
+enum {
+	IPV6_HEADERS = 4, /* extension headers walked: one of each kind, and one more destination options */
+	IPV6_EXTENSION_MAX = 256 * 8,
+	IPV6_OFFSET = 0xfff8,
+	IPV6_MORE_FRAGMENTS = 0x0001,
+};
+
+/* The first eight bytes of every extension header; what follows the second byte differs. */
+struct ipv6_extension {
+	__u8 nexthdr;
+	__u8 length; /* in eight bytes, the first eight not counted; reserved in a fragment header */
+	__u8 type;
+	__u8 segments_left;    /* of a routing header */
+	__be32 identification; /* of a fragment header */
+};
+
+/* Where the walk over extension headers stands. */
+struct ipv6_walk {
+	__u32 at; /* in: of the first extension header in the frame; out: of the TCP header */
+	__u8 kind;
+	__u8 fragment; /* out: the first of several */
+	__u16 pad;
+};
+
+/*
+ * Steps over one extension header (RFC 8200 section 4). False if it is none that leads to a TCP header: it
+ * is no extension header, the rest of a fragmented packet, on its way to somebody else.
+ */
+static __always_inline bool ipv6_step(struct ipv6_walk *walk, const struct ipv6_extension *header)
+{
+	__u16 offset;
+
+	switch (walk->kind) {
+	case IPPROTO_FRAGMENT:
+		offset = (__u16)(header->type << 8 | header->segments_left);
+		if (offset & IPV6_OFFSET)
+			return false;
+		walk->fragment |= !!(offset & IPV6_MORE_FRAGMENTS);
+		walk->at += sizeof(*header);
+		break;
+	case IPPROTO_ROUTING:
+		if (header->segments_left)
+			return false;
+		walk->at += (header->length + 1) * 8;
+		break;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_DSTOPTS: walk->at += (header->length + 1) * 8; break;
+	default: return false;
+	}
+	walk->kind = header->nexthdr;
+	return true;
+}
+
+/* Global functions, and only called where there are extension headers: the verifier looks at them once. */
+__noinline int xdp_ipv6_walk(struct xdp_md *ctx, struct ipv6_walk *walk)
+{
+	struct ipv6_extension header;
+
+	if (!walk)
+		return -1;
+	for (int i = 0; i < IPV6_HEADERS && walk->kind != IPPROTO_TCP; i++)
+		if (bpf_xdp_load_bytes(ctx, walk->at, &header, sizeof(header)) || !ipv6_step(walk, &header))
+			return -1;
+	return walk->kind == IPPROTO_TCP ? 0 : -1;
+}
+
+__noinline int skb_ipv6_walk(struct __sk_buff *skb, struct ipv6_walk *walk)
+{
+	struct ipv6_extension header;
+
+	if (!walk)
+		return -1;
+	for (int i = 0; i < IPV6_HEADERS && walk->kind != IPPROTO_TCP; i++)
+		if (bpf_skb_load_bytes(skb, walk->at, &header, sizeof(header)) || !ipv6_step(walk, &header))
+			return -1;
+	return walk->kind == IPPROTO_TCP ? 0 : -1;
+}
+
+/*
+ * Finds the TCP header, behind a few extension headers if need be. False: not TCP, or not to be found.
+ * @ctx: of XDP if @xdp, else of tc; NULL if extension headers are not to be walked.
+ */
+static __always_inline bool ipv6_read(struct packet *packet, void *ctx, bool xdp)
 {
 	struct ipv6hdr *ip = packet->ip;
+	__u32 headers = 0;
 
-	if ((void *)(ip + 1) > packet->end || ip->version != 6 || ip->nexthdr != IPPROTO_TCP)
+	if ((void *)(ip + 1) > packet->end || ip->version != 6)
+		return false;
+	packet->fragment = false;
+	if (ip->nexthdr != IPPROTO_TCP) {
+		const __u32 first = (__u32)((void *)(ip + 1) - packet->start);
+		struct ipv6_walk walk = { .at = first, .kind = ip->nexthdr };
+
+		if (!ctx || (xdp ? xdp_ipv6_walk(ctx, &walk) : skb_ipv6_walk(ctx, &walk)))
+			return false;
+		headers = walk.at - first;
+		packet->fragment = walk.fragment;
+	}
+	if (headers > IPV6_HEADERS * IPV6_EXTENSION_MAX || host16(ip->payload_len) < headers)
 		return false;
 	/* Mapped addresses do not travel (RFC 4291 section 2.5.5.2), and would be taken for IPv4 ones. */
 	if (address_is_ipv4((const struct address *)&ip->saddr) ||
 	    address_is_ipv4((const struct address *)&ip->daddr))
 		return false;
 	packet->is_ipv4 = false;
-	packet->fragment = false;
-	packet->ip_options = false;
-	packet->tcp_length = host16(ip->payload_len);
-	packet->tcp = (void *)(ip + 1);
+	packet->ip_options = headers != 0;
+	packet->tcp_length = host16(ip->payload_len) - headers;
+	packet->tcp = (void *)(ip + 1) + headers;
 	return true;
 }
 

@@ -263,7 +263,8 @@ static __always_inline int learn(struct __sk_buff *skb)
 	bool closing;
 	__u8 control;
 
-	if (!set || !cpu || !tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end) ||
+	if (!set || !cpu ||
+	    !tcp_read(&packet, (void *)(long)skb->data, (void *)(long)skb->data_end, NULL, false) ||
 	    !port_protected(packet.tcp->source))
 		return LEARN_NEXT;
 	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);

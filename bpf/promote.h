@@ -20,8 +20,9 @@
 enum {
 	PROMOTE_NEXT = -1, /* TCX_NEXT; to clsact TC_ACT_UNSPEC: whoever comes after us decides */
 	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
-	PROMOTE_HEADERS = 14 + 60 + 60, /* of the longest kind: Ethernet, IP, TCP */
-	PROMOTE_BATCH_MS = 2,		/* where a segment cannot go round: how long its batch may take */
+	/* Ethernet with tags, IPv6 with some extension headers, TCP: of the longest kind that is likely. */
+	PROMOTE_HEADERS = 22 + 40 + 64 + 60,
+	PROMOTE_BATCH_MS = 2, /* where a segment cannot go round: how long its batch may take */
 };
 
 /* Sends @skb round the backlog. It must have its Ethernet header, which is put back in front of it. */
@@ -270,14 +271,14 @@ static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *p
 	__be16 protocol = (XDPH_FORCE __be16)skb->protocol;
 
 	if (eth_read(packet, data, end) && packet->protocol == protocol)
-		return tcp_read_network(packet);
+		return tcp_read_network(packet, skb, false);
 	packet->start = data;
 	packet->eth = NULL;
 	packet->ip = data;
 	packet->end = end;
 	packet->vlan = 0;
 	packet->protocol = protocol;
-	return tcp_read_network(packet);
+	return tcp_read_network(packet, skb, false);
 }
 
 static __always_inline int promote(struct __sk_buff *skb)

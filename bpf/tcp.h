@@ -32,8 +32,8 @@ static __always_inline __u8 tcp_reserved(const struct tcphdr *tcp)
 	return ((const __u8 *)tcp)[12] & 0x0f;
 }
 
-/* Behind Ethernet: finds the TCP header. False: this is no TCP segment. */
-static __always_inline bool tcp_read_network(struct packet *packet)
+/* Behind Ethernet: finds the TCP header. False: this is no TCP segment. @ctx, @xdp: see ipv6_read(). */
+static __always_inline bool tcp_read_network(struct packet *packet, void *ctx, bool xdp)
 {
 	struct tcphdr *tcp;
 
@@ -41,7 +41,7 @@ static __always_inline bool tcp_read_network(struct packet *packet)
 		if (!ipv4_read(packet))
 			return false;
 	} else if (packet->protocol == be16_from(ETH_P_IPV6)) {
-		if (!ipv6_read(packet))
+		if (!ipv6_read(packet, ctx, xdp))
 			return false;
 	} else {
 		return false;
@@ -54,9 +54,9 @@ static __always_inline bool tcp_read_network(struct packet *packet)
 }
 
 /* Takes a frame apart as far as the TCP header's 20 bytes. */
-static __always_inline bool tcp_read(struct packet *packet, void *data, void *end)
+static __always_inline bool tcp_read(struct packet *packet, void *data, void *end, void *ctx, bool xdp)
 {
-	return eth_read(packet, data, end) && tcp_read_network(packet);
+	return eth_read(packet, data, end) && tcp_read_network(packet, ctx, xdp);
 }
 
 /* The tuple of a segment that came in. */

@@ -495,8 +495,10 @@ static size_t extension_header(const struct tcp_spec *s, uint8_t *buf, size_t le
 	if (s->ip_options_len % 8)
 		die("an IPv6 extension header of %u bytes", s->ip_options_len);
 	len = insert(buf, len, size, at + IPV6_HEADER, s->ip_options, s->ip_options_len);
-	buf[at + IPV6_HEADER] = IPPROTO_TCP;
-	if (s->ip_options_type != IPPROTO_FRAGMENT)
+	/* One header is completed; several that lead to each other are as they stand. */
+	if (!s->ip_options[0])
+		buf[at + IPV6_HEADER] = IPPROTO_TCP;
+	if (!s->ip_options[0] && s->ip_options_type != IPPROTO_FRAGMENT)
 		buf[at + IPV6_HEADER + 1] = (uint8_t)(s->ip_options_len / 8 - 1);
 	buf[at + 6] = s->ip_options_type;
 	put16(buf + at + 4, (uint16_t)(get16(buf + at + 4) + s->ip_options_len));

@@ -69,7 +69,10 @@ struct tcp_spec {
 	uint16_t fragment;   /* IPv4, in units of eight bytes */
 	uint16_t id;	     /* IPv4 */
 	uint32_t flow_label; /* IPv6 */
-	/* IPv4 options; for IPv6 an extension header of type ip_options_type, whole. */
+	/*
+	 * IPv4 options; for IPv6 an extension header of type ip_options_type, whole, or several, if the
+	 * first one's byte for the next header is not 0.
+	 */
 	uint8_t ip_options[FRAME_IP_OPTIONS];
 	uint8_t ip_options_len;	 /* a multiple of 4, of 8 for IPv6 */
 	uint8_t ip_options_type; /* IPv6: IPPROTO_HOPOPTS is 0 ... */

@@ -323,6 +323,34 @@ CASE("a SYN behind an IPv6 extension header leaves a mark, so that its TIME-WAIT
 	close(listener);
 }
 
+CASE("a final ACK and its data behind IPv6 extension headers make the connection")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct hand hand = hand_new(wire, 4, 33000, SERVER_IP6, PORT, true);
+	struct tcp_spec data;
+	char got[8];
+
+	product_admit(&product, SERVER_IP6, PORT);
+	while ((fd = tcp_accept(listener, 50)) >= 0)
+		close(fd);
+	REQUIRE(hand_syn(&hand), "no answer");
+	hand.spec.ip_options_type = 60; /* destination options: one of padding */
+	hand.spec.ip_options_len = 8;
+	memcpy(hand.spec.ip_options, "\x00\x00\x01\x04\x00\x00\x00\x00", 8);
+	data = hand_data(&hand, 0, "hello", 5);
+	wire_send(wire, &hand.spec);
+	wire_send(wire, &data);
+	fd = tcp_accept(listener, 1000);
+	EXPECT(fd >= 0, "not accepted");
+	EXPECT(fd < 0 || tcp_read(fd, got, 5, 1000) == 5, "the data is lost");
+	EXPECT_EQ(counter(&product, "syn_answered"), counter(&product, "promoted"));
+	close(fd);
+	wire_close(wire);
+	close(listener);
+}
+
 CASE("an MPTCP listener keeps its SYNs")
 {
 	struct product product = product_new(NULL, "--port 8080");

@@ -311,6 +311,20 @@ SPEC(record_route, memcpy(syn->ip_options, "\x07\x07\x04\0\0\0\0\0", 8); syn->ip
 SPEC(hop_by_hop, memcpy(syn->ip_options, "\0\0\x01\x04\0\0\0\0", 8); syn->ip_options_len = 8)
 SPEC(destination_options, hop_by_hop(syn); syn->ip_options_type = IPPROTO_DSTOPTS)
 SPEC(fragment_header, syn->ip_options_len = 8; syn->ip_options_type = IPPROTO_FRAGMENT)
+SPEC(later_fragment_header, fragment_header(syn); syn->ip_options[3] = 8)
+SPEC(first_fragment_header, fragment_header(syn); syn->ip_options[3] = 1)
+SPEC(two_headers, memcpy(syn->ip_options, "\x3c\0\x01\x04\0\0\0\0\x06\0\x01\x04\0\0\0\0", 16);
+     syn->ip_options_len = 16)
+SPEC(five_headers,
+     memcpy(syn->ip_options,
+	    "\x3c\0\x01\x04\0\0\0\0\x3c\0\x01\x04\0\0\0\0\x3c\0\x01\x04\0\0\0\0\x3c\0\x01\x04\0\0\0\0"
+	    "\x06\0\x01\x04\0\0\0\0",
+	    40);
+     syn->ip_options_len = 40)
+SPEC(header_too_long, hop_by_hop(syn); syn->ip_options[0] = 6; syn->ip_options[1] = 40)
+SPEC(routing_done, memcpy(syn->ip_options, "\0\0\x04\0\0\0\0\0", 8); syn->ip_options_len = 8;
+     syn->ip_options_type = IPPROTO_ROUTING)
+SPEC(routing_on, routing_done(syn); syn->ip_options[3] = 1)
 SPEC(from_zero_net, syn->saddr = ip("0.1.2.3"))
 SPEC(from_zero, syn->saddr = ip("0.0.0.0"))
 SPEC(from_loopback, syn->saddr = ip("127.0.0.1"))
@@ -413,9 +427,16 @@ static const struct row passed[] = {
 	PASSED4("IP options", ip_options, NULL, syn_passed_ip_options),
 	PASSED4("40 bytes of IP options", ip_options_most, NULL, syn_passed_ip_options),
 	PASSED4("record route", record_route, NULL, syn_passed_ip_options),
-	PASSED6("hop-by-hop options", hop_by_hop, NULL, none),
-	PASSED6("destination options", destination_options, NULL, none),
-	PASSED6("a fragment header", fragment_header, NULL, none),
+	PASSED6("hop-by-hop options", hop_by_hop, NULL, syn_passed_ip_options),
+	PASSED6("destination options", destination_options, NULL, syn_passed_ip_options),
+	PASSED6("a fragment header", fragment_header, NULL, syn_passed_ip_options),
+	PASSED6("a fragment header of the first", first_fragment_header, NULL, syn_passed_fragment),
+	PASSED6("a fragment header of a later one", later_fragment_header, NULL, none),
+	PASSED6("two extension headers", two_headers, NULL, syn_passed_ip_options),
+	PASSED6("five extension headers", five_headers, NULL, none),
+	PASSED6("an extension header beyond the frame's end", header_too_long, NULL, none),
+	PASSED6("a routing header that is through", routing_done, NULL, syn_passed_ip_options),
+	PASSED6("a routing header on its way", routing_on, NULL, none),
 	PASSED4("from 0/8", from_zero_net, NULL, syn_passed_source),
 	PASSED4("from 0.0.0.0", from_zero, NULL, syn_passed_source),
 	PASSED4("from loopback", from_loopback, NULL, syn_passed_source),
@@ -498,6 +519,7 @@ static const struct row dropped[] = {
 	ROW("the first fragment", first_fragment, NULL, syn_dropped_over_budget, XDP_DROP,
 	    .family = ONLY_IPV4),
 	ROW("IP options", ip_options, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV4),
+	ROW("extension headers", two_headers, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV6),
 	DROPPED("from our own address", from_ourselves, NULL),
 	DROPPED("data offset 4", NULL, doff_4),
 	DROPPED("data", payload, NULL),
