@@ -57,6 +57,14 @@ static __always_inline bool eth_read(struct packet *packet, void *data, void *en
 	return true;
 }
 
+/* Of an skb: the outermost tag lies beside the frame, wherever it came from. */
+static __always_inline __u32 skb_vlan(struct __sk_buff *skb, const struct packet *packet)
+{
+	if (!skb->vlan_present)
+		return packet->vlan;
+	return vlan_number((__u16)skb->vlan_tci) << (packet->vlan ? 16 : 0) | packet->vlan;
+}
+
 static __always_inline bool eth_mac_equal(const __u8 *a, const __u8 *b)
 {
 	return !((*(const __u32 *)a ^ *(const __u32 *)b) |

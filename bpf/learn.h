@@ -219,9 +219,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 {
 	struct service_key key = {
 		.ifindex = skb->ifindex,
-		.vlan = skb->vlan_present
-				? vlan_number(skb->vlan_tci) << (packet->vlan ? 16 : 0) | packet->vlan
-				: packet->vlan,
+		.vlan = skb_vlan(skb, packet),
 		.address = tuple->local,
 		.port = tuple->local_port,
 	};

@@ -233,7 +233,7 @@ static __always_inline bool promote_validate(struct __sk_buff *skb, const struct
 					     const struct settings *set, struct cpu *cpu,
 					     const struct tuple *tuple, struct handshake_metadata *metadata)
 {
-	struct service *service = service_find(skb->ifindex, packet->vlan, tuple);
+	struct service *service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
 	struct claim *claim = &cpu->claim;
 
 	if (!service || packet->fragment || !tcp_header_fits(packet))

@@ -112,6 +112,16 @@ static int check_devices(struct attachment *attachment)
 		if (error)
 			return fail("cannot read interface %s: %s", options->interfaces[i],
 				    strerror(-error));
+		/*
+		 * A SYN that has lost its tag would be answered without one. Drivers can tell of such tags,
+		 * but only to programs that are loaded for one device, and a kernel dies of those, when
+		 * they are large, as soon as the device goes (net: bpf_dev_bound_netdev_unregister()).
+		 */
+		if (*dev->vlan_device)
+			return fail(
+				"%s takes VLAN tags out of frames before XDP sees them, and %s is on it: "
+				"ethtool -K %s rxvlan off, then attach",
+				dev->name, dev->vlan_device, dev->name);
 		for (int j = 0; j < i; j++)
 			if (attachment->devices[j].ifindex == dev->ifindex)
 				return usage_fail("interface %s is named twice", dev->name);

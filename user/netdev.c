@@ -9,23 +9,48 @@
 #include <unistd.h>
 
 #include <linux/ethtool.h>
+#include <linux/if_vlan.h>
 #include <linux/sockios.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+static bool ask_ethtool(int fd, const struct netdev *dev, void *command)
+{
+	struct ifreq request = { .ifr_data = command };
+
+	memcpy(request.ifr_name, dev->name, sizeof(request.ifr_name));
+	return !ioctl(fd, SIOCETHTOOL, &request);
+}
+
+/* The first VLAN device whose frames go by @dev. */
+static void find_vlan_device(int fd, struct netdev *dev)
+{
+	struct if_nameindex *names = if_nameindex();
+
+	for (struct if_nameindex *name = names; name && name->if_index && !*dev->vlan_device; name++) {
+		struct vlan_ioctl_args args = { .cmd = GET_VLAN_REALDEV_NAME_CMD };
+
+		snprintf(args.device1, sizeof(args.device1), "%s", name->if_name);
+		if (!ioctl(fd, SIOCGIFVLAN, &args) && !strcmp(args.u.device2, dev->name))
+			snprintf(dev->vlan_device, sizeof(dev->vlan_device), "%.15s", name->if_name);
+	}
+	if_freenameindex(names);
+}
+
 static void read_driver(struct netdev *dev)
 {
 	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
-	struct ifreq request = {};
+	struct ethtool_value flags = { .cmd = ETHTOOL_GFLAGS };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
-	memcpy(request.ifr_name, dev->name, sizeof(request.ifr_name));
-	request.ifr_data = (void *)&info;
-	if (!ioctl(fd, SIOCETHTOOL, &request))
+	if (ask_ethtool(fd, dev, &info))
 		snprintf(dev->driver, sizeof(dev->driver), "%.31s", info.driver);
+	dev->strips_tags = ask_ethtool(fd, dev, &flags) && flags.data & ETH_FLAG_RXVLAN;
+	if (dev->strips_tags)
+		find_vlan_device(fd, dev);
 	close(fd);
 }
 

@@ -11,7 +11,10 @@
 struct netdev {
 	char name[IF_NAMESIZE];
 	unsigned int ifindex;
-	char driver[32];   /* "" if it has none */
+	char driver[32];  /* "" if it has none */
+	bool strips_tags; /* takes VLAN tags out of frames before XDP sees them */
+	/* A VLAN device on it, "" if there is none: tagged frames may be for this host. */
+	char vlan_device[IF_NAMESIZE];
 	bool virtual;	   /* local senders deliver unfinished checksums through it */
 	__u32 xdp_program; /* id of the XDP program that it carries, 0: none; netdev_read_xdp() */
 };
