@@ -134,23 +134,24 @@ $(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
 
 # Pure code, built from the very headers that the BPF programs are built from; and once more with sanitizers.
-UNIT_SOURCES := tests/lib/report.c user/format.c user/ports.c
+PURE_SOURCES := user/format.c user/ports.c user/ruleset.c
+UNIT_SOURCES := tests/lib/report.c $(PURE_SOURCES)
 
-$(UNIT_TESTS): $(T)/unit/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(BPF_HEADERS) Makefile
+$(UNIT_TESTS): $(T)/unit/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(USER_HEADERS) $(BPF_HEADERS) Makefile
 	$(say) CC $@
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -lm -o $@
+	$(Q)$(CC) $(CFLAGS) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -ljansson -lm -o $@
 
-$(SAN_TESTS): $(T)/san/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(BPF_HEADERS) Makefile
+$(SAN_TESTS): $(T)/san/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(USER_HEADERS) $(BPF_HEADERS) Makefile
 	$(say) CC $@
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -O1 -g $(SAN) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -lm -o $@
+	$(Q)$(CC) -O1 -g $(SAN) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -ljansson -lm -o $@
 
-$(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c user/format.c user/ports.c $(TEST_HEADERS) Makefile
+$(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(PURE_SOURCES) $(TEST_HEADERS) $(USER_HEADERS) Makefile
 	$(say) FUZZ $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
-		user/format.c user/ports.c -o $@
+		$(PURE_SOURCES) -ljansson -o $@
 
 $(PROG_TESTS): %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/libtest.a
 	$(say) LD $@
