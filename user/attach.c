@@ -16,6 +16,7 @@
 #include <bpf/libbpf.h>
 
 #include "cookie.h"
+#include "firewall.h"
 #include "format.h"
 #include "handshake.skel.h"
 #include "instance.h"
@@ -711,6 +712,76 @@ static int go_live(struct attachment *attachment)
 	return EXIT_DONE;
 }
 
+/* ---- the firewall ---- */
+
+/* The devices that the ports will hold for. */
+struct device_list {
+	unsigned int *ifindex;
+	int count;
+};
+
+static int list_device(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	struct device_list *list = context;
+	unsigned int *more = realloc(list->ifindex, ((size_t)list->count + 1) * sizeof(*more));
+
+	(void)interface;
+	if (!more)
+		return -ENOMEM;
+	list->ifindex = more;
+	list->ifindex[list->count++] = ifindex;
+	return 0;
+}
+
+static int refuse_rules(const struct rule_findings *findings)
+{
+	const struct rule_finding *first = findings->list;
+	char others[64] = "";
+
+	if (findings->count > 1)
+		snprintf(others, sizeof(others), "; %zu more like it, -v shows all", findings->count - 1);
+	for (size_t i = 1; log_verbosity && i < findings->count; i++)
+		note("firewall: '%s' %s: %s", findings->list[i].rule, rule_reason(findings->list[i].kind),
+		     rule_remedy(findings->list[i].kind));
+	return fail(
+		"firewall: '%s' %s: %s, or, if README's section on firewalls says that it may stay, give "
+		"--firewall-checked%s",
+		first->rule, rule_reason(first->kind), rule_remedy(first->kind), others);
+}
+
+/* Refuses where rules must see SYNs that we would answer. */
+static int check_firewall(struct attachment *attachment)
+{
+	const struct attach_options *options = attachment->options;
+	struct rule_findings findings = {};
+	struct device_list devices = {};
+	struct port_set ports = options->ports;
+	const char *why = "out of memory";
+	int error = 0, code = EXIT_DONE;
+	bool added;
+
+	if (options->firewall_checked)
+		return EXIT_DONE;
+	if (!attachment->fresh)
+		merge_ports(attachment, &ports, &added);
+	for (int i = 0; !error && i < options->interface_count; i++)
+		error = list_device(attachment->devices[i].ifindex, NULL, &devices);
+	if (!error && !attachment->fresh)
+		error = instance_each_interface(&attachment->instance, list_device, &devices);
+	if (!error)
+		why = firewall_read(&ports, devices.ifindex, devices.count, &findings);
+	if (why)
+		code = fail(
+			"cannot read the firewall's ruleset (%s): check it yourself as README's section on "
+			"firewalls says, then give --firewall-checked",
+			why);
+	else if (findings.count)
+		code = refuse_rules(&findings);
+	findings_free(&findings);
+	free(devices.ifindex);
+	return code;
+}
+
 /* The directory, and the lock on it: from here on nobody else changes what is in there. */
 static int take_path(struct attachment *attachment)
 {
@@ -767,6 +838,7 @@ static int attach_all(struct attachment *attachment)
 	if (!attachment->fresh)
 		code = open_running(attachment);
 	code = code ?: check_programs(attachment);
+	code = code ?: check_firewall(attachment);
 	code = code ?: load(attachment);
 	if (!code && attachment->fresh) {
 		code = create_instance(attachment);

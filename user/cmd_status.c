@@ -12,6 +12,7 @@
 
 #include "command.h"
 #include "counters.h"
+#include "firewall.h"
 #include "format.h"
 #include "instance.h"
 #include "keys.h"
@@ -23,6 +24,7 @@
 
 enum {
 	TURN_LATE_MS = 120000,
+	RULES_SHOWN = 10, /* of the firewall */
 };
 
 struct status {
@@ -30,6 +32,8 @@ struct status {
 	json_t *interfaces;
 	json_t *warnings;
 	bool generic; /* at least one interface */
+	unsigned int *ifindex;
+	int interface_count;
 };
 
 static void warn(struct status *status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -76,8 +80,14 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 {
 	struct status *status = context;
 	unsigned long long age = (monotonic_ms() - interface->attached_ms) / 1000;
+	unsigned int *ifindexes;
 	char age_text[16];
 
+	ifindexes = realloc(status->ifindex, ((size_t)status->interface_count + 1) * sizeof(*ifindexes));
+	if (ifindexes) {
+		status->ifindex = ifindexes;
+		status->ifindex[status->interface_count++] = ifindex;
+	}
 	format_age(age, age_text);
 	json_array_append_new(status->interfaces,
 			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "name", interface->name,
@@ -162,13 +172,28 @@ static struct service_counts count_services(const struct instance *instance)
 	return counts;
 }
 
-static char *ports_text(const struct instance *instance)
+static void read_ports(const struct instance *instance, struct port_set *ports)
 {
-	struct port_set ports = {};
-
 	for (__u32 i = 0; i < PORT_WORDS; i++)
-		bpf_map_lookup_elem(instance->ports, &i, &ports.word[i]);
-	return port_set_format(&ports);
+		bpf_map_lookup_elem(instance->ports, &i, &ports->word[i]);
+}
+
+/* Rules may have come since we attached, and some may have been let pass. */
+static void warn_of_firewall(struct status *status, const struct port_set *ports)
+{
+	struct rule_findings findings = {};
+	const char *why = firewall_read(ports, status->ifindex, status->interface_count, &findings);
+
+	if (why && status->interface_count)
+		warn(status, "cannot read the firewall's ruleset (%s): README says what to look for in it",
+		     why);
+	for (size_t i = 0; i < findings.count && i < RULES_SHOWN; i++)
+		warn(status, "firewall: '%s' %s: %s", findings.list[i].rule,
+		     rule_reason(findings.list[i].kind), rule_remedy(findings.list[i].kind));
+	if (findings.count > RULES_SHOWN)
+		warn(status, "firewall: %zu more rules like these: nft list ruleset",
+		     findings.count - RULES_SHOWN);
+	findings_free(&findings);
 }
 
 static void print_plain(const json_t *top)
@@ -203,7 +228,8 @@ int command_status(const struct command *command, int argc, char **argv)
 	struct common_options common = { .pin_path = PIN_PATH };
 	struct service_counts services;
 	struct instance instance;
-	struct status status;
+	struct status status = { .instance = &instance };
+	struct port_set port_set = {};
 	json_t *top, *keys;
 	char *ports;
 	int code = common_parse(command, argc, argv, &common);
@@ -215,8 +241,6 @@ int command_status(const struct command *command, int argc, char **argv)
 	code = instance_open(&instance, common.pin_path, true);
 	if (code)
 		return code;
-	status.instance = &instance;
-	status.generic = false;
 	status.interfaces = json_array();
 	status.warnings = json_array();
 	instance_each_interface(&instance, add_interface, &status);
@@ -229,11 +253,14 @@ int command_status(const struct command *command, int argc, char **argv)
 		warn(&status,
 		     "a driver has no XDP metadata: cookies are validated twice, in XDP and in tc");
 	warn_of_losses(&status);
-	ports = ports_text(&instance);
+	read_ports(&instance, &port_set);
+	warn_of_firewall(&status, &port_set);
+	ports = port_set_format(&port_set);
 	top = json_pack("{s:o, s:s, s:i, s:i, s:o, s:o}", "interfaces", status.interfaces, "ports",
 			ports ?: "", "services_learned", services.learned, "services_admitted",
 			services.admitted, "keys", keys, "warnings", status.warnings);
 	free(ports);
+	free(status.ifindex);
 	instance_close(&instance);
 	if (common.json)
 		output_json(top);
