@@ -62,7 +62,8 @@ static void add_socket(json_t *row, const struct socket_record *socket)
 	json_object_set_new(row, "uid", json_integer(socket->uid));
 }
 
-static const char *service_reason(const struct service *service, const struct socket_record *socket)
+static const char *service_reason(const struct instance *instance, const struct service *service,
+				  const struct socket_record *socket)
 {
 	if (!socket)
 		return "nothing listens any more";
@@ -72,6 +73,8 @@ static const char *service_reason(const struct service *service, const struct so
 		return "learned; waits for a canary";
 	if (service->admission == SERVICE_OTHER_WAY)
 		return "its answers leave by another way";
+	if (instance_unanswered(instance, service))
+		return "the stack does not answer";
 	if (service->policy == POLICY_SHADOW)
 		return "policy shadow";
 	return NULL;
@@ -84,13 +87,14 @@ static json_t *granted(const struct service *service, __u8 option)
 	return service->synack.refused & option ? json_false() : json_null();
 }
 
-static json_t *service_row(const struct service_key *key, const struct service *service,
-			   const struct socket_record *socket)
+static json_t *service_row(const struct instance *instance, const struct service_key *key,
+			   const struct service *service, const struct socket_record *socket)
 {
-	const char *reason = service_reason(service, socket);
+	const char *reason = service_reason(instance, service, socket);
 	char endpoint[FORMAT_ENDPOINT], device[IF_NAMESIZE] = "?", age[16];
 	const unsigned long long now_ms = monotonic_ms();
-	bool admitted = service->admission == SERVICE_ADMITTED && !service->synack.listener_kind && socket;
+	bool admitted = service->admission == SERVICE_ADMITTED && !service->synack.listener_kind &&
+			socket && !instance_unanswered(instance, service);
 	json_t *row = json_object();
 
 	format_endpoint(&key->address, key->port, endpoint);
@@ -175,7 +179,7 @@ static json_t *collect(const struct instance *instance, const struct socket_reco
 					socket = &sockets[i];
 				shown[i] = true;
 			}
-		json_array_append_new(rows, service_row(&key, &service, socket));
+		json_array_append_new(rows, service_row(instance, &key, &service, socket));
 	}
 	for (long i = 0; i < count && shown; i++)
 		if (!shown[i])

@@ -167,7 +167,8 @@ static struct service_counts count_services(const struct instance *instance)
 		if (bpf_map_lookup_elem(instance->services, &key, &service))
 			continue;
 		counts.learned++;
-		counts.admitted += service.admission == SERVICE_ADMITTED;
+		counts.admitted += service.admission == SERVICE_ADMITTED &&
+				   !instance_unanswered(instance, &service);
 	}
 	return counts;
 }

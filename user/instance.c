@@ -21,6 +21,7 @@
 
 #include <bpf/bpf.h>
 
+#include "format.h"
 #include "log.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -363,6 +364,14 @@ void instance_remove(const struct instance *instance)
 		unlink(path);
 	}
 	rmdir(instance->pin_path);
+}
+
+bool instance_unanswered(const struct instance *instance, const struct service *service)
+{
+	const unsigned long long since = service->canary.waiting_since_ms;
+
+	return since && monotonic_ms() > since + instance->set.canary_patience_ms &&
+	       !(instance->set.flags & SETTING_CANARY_ONCE);
 }
 
 int instance_refill(const struct instance *instance)

@@ -81,6 +81,10 @@ int instance_each_interface(const struct instance *instance,
 					void *context),
 			    void *context);
 
+/* Whether SYNs of a service go to the stack because its last canaries have had no answer (service.h of
+ * bpf/). */
+bool instance_unanswered(const struct instance *instance, const struct service *service);
+
 /* Runs the iterator known_refill in this network namespace: marks every tuple the stack holds. */
 int instance_refill(const struct instance *instance);
 
