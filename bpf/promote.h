@@ -216,6 +216,9 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		promote_count_failure(error);
 		return PROMOTE_NEXT;
 	}
+	/* For firewall rules, which have never seen the SYN. Of this segment alone. */
+	if (set->mark)
+		skb->mark = set->mark;
 	cpu->promoted_hash = hash;
 	cpu->promoted_ms = now_ms;
 	/* What comes from now on belongs to a connection; what has passed XDP already, has its metadata. */

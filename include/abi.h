@@ -229,8 +229,8 @@ struct settings {
 	__u32 pass_budget;	    /* SYNs passed a CPU and second, whatever the reason */
 	__u32 held_budget;	    /* the same for SYNs whose tuple the stack holds for certain */
 	enum service_policy policy; /* of services to be learned */
-	__u32 pad;
-	__u64 turned_ms; /* when the filter's generation was turned last */
+	__u32 mark;		    /* of the segments that are promoted (skb->mark), 0: left as it is */
+	__u64 turned_ms;	    /* when the filter's generation was turned last */
 };
 
 enum ports {

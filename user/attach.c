@@ -600,6 +600,8 @@ static int change_settings(struct attachment *attachment)
 		set->policy = options->policy;
 		write_policy(&attachment->instance, options->policy);
 	}
+	if (options->mark_given)
+		set->mark = options->mark;
 	return instance_store_settings(&attachment->instance);
 }
 

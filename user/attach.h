@@ -28,6 +28,8 @@ struct attach_options {
 	unsigned long connections;  /* 0: default, or as it is */
 	unsigned int epoch_seconds; /* the same */
 	bool firewall_checked;
+	bool mark_given;
+	__u32 mark; /* of promoted segments, 0: none */
 };
 
 /* Parses the arguments of `attach` and `run`. Returns -1 to go on, else the exit code. */

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "attach.h"
@@ -16,6 +18,7 @@ enum {
 	OPT_CONNECTIONS,
 	OPT_EPOCH,
 	OPT_FIREWALL_CHECKED,
+	OPT_MARK,
 };
 
 static const struct option long_options[] = {
@@ -29,6 +32,7 @@ static const struct option long_options[] = {
 	{ "connections", required_argument, NULL, OPT_CONNECTIONS },
 	{ "epoch", required_argument, NULL, OPT_EPOCH },
 	{ "firewall-checked", no_argument, NULL, OPT_FIREWALL_CHECKED },
+	{ "mark", required_argument, NULL, OPT_MARK },
 	{},
 };
 
@@ -49,6 +53,22 @@ static int parse_policy(struct attach_options *options)
 	options->policy_given = true;
 	if (!policy_parse(optarg, &options->policy))
 		return usage_fail("--policy is always or shadow in this version, not '%s'", optarg);
+	return -1;
+}
+
+/* As `ip rule` and nft take it: 120, 0x78. */
+static int parse_mark(struct attach_options *options)
+{
+	char *end = optarg;
+	unsigned long long mark = 0;
+
+	errno = 0;
+	if (*optarg >= '0' && *optarg <= '9')
+		mark = strtoull(optarg, &end, strncmp(optarg, "0x", 2) ? 10 : 16);
+	if (end == optarg || *end || errno || mark > 0xffffffff)
+		return usage_fail("--mark takes a number up to 0xffffffff, 0 for none, not '%s'", optarg);
+	options->mark_given = true;
+	options->mark = (__u32)mark;
 	return -1;
 }
 
@@ -91,6 +111,7 @@ static int parse_option(const struct command *command, int option, struct attach
 		options->epoch_seconds = (unsigned int)number;
 		return -1;
 	case OPT_FIREWALL_CHECKED: options->firewall_checked = true; return -1;
+	case OPT_MARK: return parse_mark(options);
 	default: return common_option(command, option, &options->common);
 	}
 }

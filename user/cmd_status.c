@@ -212,6 +212,9 @@ static void print_plain(const json_t *top)
 
 	output_table(json_object_get(top, "interfaces"), columns, "no interface is attached");
 	printf("\nPorts     %s\n", json_string_value(json_object_get(top, "ports")));
+	if (json_integer_value(json_object_get(top, "mark")))
+		printf("Mark      0x%llx\n",
+		       (unsigned long long)json_integer_value(json_object_get(top, "mark")));
 	printf("Services  %lld admitted of %lld learned\n",
 	       (long long)json_integer_value(json_object_get(top, "services_admitted")),
 	       (long long)json_integer_value(json_object_get(top, "services_learned")));
@@ -257,9 +260,10 @@ int command_status(const struct command *command, int argc, char **argv)
 	read_ports(&instance, &port_set);
 	warn_of_firewall(&status, &port_set);
 	ports = port_set_format(&port_set);
-	top = json_pack("{s:o, s:s, s:i, s:i, s:o, s:o}", "interfaces", status.interfaces, "ports",
-			ports ?: "", "services_learned", services.learned, "services_admitted",
-			services.admitted, "keys", keys, "warnings", status.warnings);
+	top = json_pack("{s:o, s:s, s:I, s:i, s:i, s:o, s:o}", "interfaces", status.interfaces, "ports",
+			ports ?: "", "mark", (json_int_t)instance.set.mark, "services_learned",
+			services.learned, "services_admitted", services.admitted, "keys", keys, "warnings",
+			status.warnings);
 	free(ports);
 	free(status.ifindex);
 	instance_close(&instance);

@@ -15,7 +15,8 @@
 	"  --promote BACKEND    auto or reqsk: the request-socket kfunc of Linux 6.9 and later\n"          \
 	"  --connections N      size the tables for so many connections at once (default 131072)\n"        \
 	"  --epoch SECONDS      a cookie lives one to two epochs (default 16)\n"                           \
-	"  --firewall-checked   attach although the firewall has rules that must see SYNs (see README)\n"
+	"  --firewall-checked   attach although the firewall has rules that must see SYNs (see README)\n"  \
+	"  --mark N             mark promoted segments for firewall rules; 0: do not (default)\n"
 
 static const struct command commands[] = {
 	{ "attach", ATTACH_ARGUMENTS, "answer SYNs on interfaces, from the stack's own SYN-ACKs on",
