@@ -154,5 +154,7 @@ enum kernel_constants {
  */
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
 				   int attrs__sz) __ksym;
+/* What is believed to be of a type, to be read: reads never fault. */
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
 
 #endif

@@ -212,6 +212,18 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		canary_answer(service, packet, now_ms);
 }
 
+/*
+ * Whether the socket behind a SYN-ACK is of our namespace. What a container sends by a macvlan on our
+ * device leaves as if it were made here; a listener of ours on the same port has nothing to do with it.
+ */
+static __always_inline bool made_here(struct bpf_sock *maker, const struct settings *set)
+{
+	struct sock_common *common = bpf_rdonly_cast(maker, bpf_core_type_id_kernel(struct sock_common));
+	struct net *net = common->skc_net.net;
+
+	return net && net->net_cookie == set->netns_cookie;
+}
+
 /* A SYN-ACK leaves that was made here: by which listener? */
 static __always_inline void learn_synack(struct __sk_buff *skb, const struct packet *packet,
 					 const struct settings *set, struct cpu *cpu,
@@ -237,6 +249,8 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
 	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
 		       maker->src_port != host16(tuple->local_port)))
+		return;
+	if (!made_here(maker, set))
 		return;
 	/* No connection has the remote port 0, so what is found is a listener. */
 	found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
