@@ -29,14 +29,30 @@ struct netns_ipv4 {
 	__u8 sysctl_tcp_syncookies;
 };
 
+struct nf_hook_entries;
+
+struct netns_nf {
+	struct nf_hook_entries *hooks_bridge[1]; /* the first: of what comes in */
+};
+
 struct net {
 	__u64 net_cookie;
 	struct netns_ipv4 ipv4;
+	struct netns_nf nf;
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct net_device {
+	unsigned long priv_flags;
+	possible_net_t nd_net;
+};
+
+struct sk_buff {
+	struct net_device *dev;
+};
 
 struct sock_common {
 	__be32 skc_daddr;
@@ -146,6 +162,7 @@ enum kernel_constants {
 	KERNEL_AF_INET = 2,
 	KERNEL_AF_INET6 = 10,
 	KERNEL_TCP_CONG_NEEDS_ECN = 2,
+	KERNEL_IFF_BRIDGE_PORT = 1 << 9,
 };
 
 /*
@@ -156,5 +173,7 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 				   int attrs__sz) __ksym;
 /* What is believed to be of a type, to be read: reads never fault. */
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
+/* The struct sk_buff behind a context. */
+extern void *bpf_cast_to_kern_ctx(void *context) __ksym;
 
 #endif

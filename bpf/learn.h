@@ -224,6 +224,20 @@ static __always_inline bool made_here(struct bpf_sock *maker, const struct setti
 	return net && net->net_cookie == set->netns_cookie;
 }
 
+/*
+ * Whether the device is a port of a bridge whose frames netfilter looks at (br_netfilter). On that way a
+ * segment loses the request socket that it was given, and the listener resets the client.
+ */
+static __always_inline bool behind_bridge_filter(struct __sk_buff *skb)
+{
+	struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+	struct net_device *dev = kernel_skb->dev;
+	struct net *net = dev->nd_net.net;
+
+	return BPF_CORE_READ_BITFIELD(dev, priv_flags) & KERNEL_IFF_BRIDGE_PORT &&
+	       bpf_core_field_exists(net->nf.hooks_bridge) && net->nf.hooks_bridge[0];
+}
+
 /* A SYN-ACK leaves that was made here: by which listener? */
 static __always_inline void learn_synack(struct __sk_buff *skb, const struct packet *packet,
 					 const struct settings *set, struct cpu *cpu,
@@ -250,7 +264,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
 		       maker->src_port != host16(tuple->local_port)))
 		return;
-	if (!made_here(maker, set))
+	if (!made_here(maker, set) || behind_bridge_filter(skb))
 		return;
 	/* No connection has the remote port 0, so what is found is a listener. */
 	found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
