@@ -163,7 +163,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
-	if (known(set, hash)) {
+	if (known(set, hash) && !known_stale(cpu, hash)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
@@ -175,6 +175,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	}
 	if (state != KERNEL_TCP_LISTEN) {
 		known_mark(set, hash);
+		*known_stale_way(cpu, hash) = 0;
 		COUNT(ack_connected);
 		return XDP_PASS;
 	}

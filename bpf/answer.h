@@ -81,6 +81,8 @@ static __always_inline bool syn_held(struct xdp_md *ctx, const struct syn *syn, 
 		__u32 state = lookup_state(ctx, &syn->tuple, is_ipv4);
 
 		held = state && state != KERNEL_TCP_LISTEN;
+		if (!held)
+			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */

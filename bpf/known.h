@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The filter of the tuples that the stack holds (abi.h: struct known_word). It may say yes wrongly, which
- * costs a SYN an exact lookup, and an orphan the protection that ack.h has for early data; it must never
- * say no wrongly, which would cost a client its connection. So whoever passes a SYN for a protected port
- * marks it, and whoever sees a socket does.
+ * costs a SYN an exact lookup; it must never say no wrongly, which would cost a client its connection. So
+ * whoever passes a SYN for a protected port marks it, and whoever sees a socket does.
  */
 #ifndef XDPH_KNOWN_H
 #define XDPH_KNOWN_H
@@ -43,6 +42,21 @@ static __always_inline void known_mark(const struct settings *set, __u64 hash)
 		__sync_fetch_and_or(&word->generation[0], bits);
 	if ((word->generation[1] & bits) != bits)
 		__sync_fetch_and_or(&word->generation[1], bits);
+}
+
+/*
+ * A tuple used again is known from its last connection. What its SYN's exact lookup has found is kept for
+ * the segments behind it, or early data would be the listener's to reset (ack.h). Only a hint, and one
+ * CPU's: overwritten, or on another CPU, the filter is believed.
+ */
+static __always_inline __u32 *known_stale_way(struct cpu *cpu, __u64 hash)
+{
+	return &cpu->stale[hash >> 32 & (STALE_WAYS - 1)];
+}
+
+static __always_inline bool known_stale(struct cpu *cpu, __u64 hash)
+{
+	return *known_stale_way(cpu, hash) == (__u32)hash;
 }
 
 #endif

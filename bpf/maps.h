@@ -78,6 +78,7 @@ struct {
 enum {
 	EPOCH_KEYS = 4, /* this epoch, the one before, and two that are named when a cookie is too old */
 	VALIDATED_WAYS = 64,
+	STALE_WAYS = 1024,
 	ANSWER_SLOTS = 4096,
 };
 
@@ -132,6 +133,7 @@ struct cpu {
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];
 	struct validated validated[VALIDATED_WAYS];
+	__u32 stale[STALE_WAYS]; /* tuples that known_tuples knows and the stack does not hold (known.h) */
 	struct tcp_header_copy header;
 	struct claim claim;
 };

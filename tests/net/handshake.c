@@ -331,6 +331,45 @@ CASE("final ACK and first segment lost: no RST, the retransmission promotes")
 	end(&bench);
 }
 
+CASE("the same on a tuple that was used before: the filter still knows it, and must not be believed")
+{
+	struct bench bench;
+
+	begin(&bench, "--port 8080 --canary once", 0);
+	EACH_VARIANT(v)
+	{
+		struct hand hand = answered(&bench, v);
+		struct tcp_spec reset, first, second;
+		int fd;
+
+		wire_send(bench.wire, &hand.spec);
+		fd = tcp_accept(bench.listener, 1000);
+		REQUIRE(fd >= 0, "%s: not accepted", v->name);
+		reset = hand.spec;
+		reset.flags = RST;
+		wire_send(bench.wire, &reset);
+		EXPECT(WAIT_FOR(tcp_is_reset(fd), 1000), "%s", v->name);
+		close(fd);
+
+		bench.client_port--;
+		hand = hand_new(bench.wire, 7, bench.client_port++, v->server, PORT, v->timestamps);
+		hand.spec.seq += 1000000;
+		REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
+		first = hand_data(&hand, 0, "0123456789", 10);
+		second = hand_data(&hand, 10, "abcdefghij", 10);
+		wire_send(bench.wire, &second);
+		expect_no_reset(&bench, &hand, v->name);
+		expect_nothing_accepted(&bench, v->name);
+		wire_send(bench.wire, &first);
+		wire_send(bench.wire, &second);
+		close(expect_bytes(&bench, v->name, "0123456789abcdefghij"));
+		expect_no_reset(&bench, &hand, v->name);
+	}
+	EXPECT_EQ(counter(&bench.product, "ack_dropped_early"), 4);
+	EXPECT_EQ(counter(&bench.product, "syn_passed_held"), 0);
+	end(&bench);
+}
+
 CASE("a flight of nine full segments whose first is missing is not reset")
 {
 	struct bench bench;
