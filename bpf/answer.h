@@ -298,6 +298,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (tcp_reserved(packet->tcp))
 		PASS_OR_DROP_SYN(&syn, control_bits, false);
 	syn.options = cpu->header.walk.found;
+	if (syn.options.malformed)
+		PASS_OR_DROP_SYN(&syn, malformed, false);
 	if (syn.options.has_signature)
 		PASS_OR_DROP_SYN(&syn, signature, false);
 	syn.offered = syn_offers(packet, &syn.options, syn.tos);

@@ -46,6 +46,7 @@ struct tcp_options {
 	__u8 has_sack : 1;
 	__u8 has_timestamps : 1;
 	__u8 has_signature : 1; /* TCP-MD5 or TCP-AO: such a segment is the stack's */
+	__u8 malformed : 1;	/* an option's length is impossible: the stack may drop such a segment */
 };
 
 /*
@@ -79,8 +80,8 @@ static __always_inline __u32 tcp_options_u32(const struct tcp_options_walk *walk
 
 /*
  * Reads the option at walk->at and steps behind it. Returns 1 when the walk is over: at the end, at an End
- * of Option List, or at an option whose length is impossible (the stack stops there as well, and keeps
- * what it has read so far).
+ * of Option List, or at an option whose length is impossible. There the stack stops as well; but one that
+ * can look for signatures (CONFIG_TCP_MD5SIG) has dropped many such segments before.
  */
 static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
 {
@@ -100,8 +101,10 @@ static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
 	if (at + 1 >= walk->length)
 		return 1;
 	length = tcp_options_byte(walk, at + 1);
-	if (length < 2 || at + length > walk->length)
+	if (length < 2 || at + length > walk->length) {
+		found->malformed = 1;
 		return 1;
+	}
 
 	if (kind == TCP_OPTION_MSS && length == TCP_OPTION_MSS_LENGTH) {
 		__u16 mss = tcp_options_u16(walk, at + 2);

@@ -13,7 +13,7 @@
 #include "tcp_options.h"
 
 struct reference_options {
-	bool wscale_given, sack, timestamps, signature;
+	bool wscale_given, sack, timestamps, signature, malformed;
 	unsigned int mss, wscale;
 	unsigned long tsval, tsecr;
 };
@@ -64,7 +64,8 @@ static inline struct reference_options reference_read(const unsigned char *byte,
 		size_t whole = 1;
 
 		if (*byte != 1) {
-			if (left < 2 || byte[1] < 2 || byte[1] > left)
+			options.malformed = left >= 2 && (byte[1] < 2 || byte[1] > left);
+			if (left < 2 || options.malformed)
 				break;
 			whole = byte[1];
 			reference_option(&options, *byte, byte + 2, whole - 2);
@@ -95,7 +96,8 @@ static inline bool options_agree(const struct tcp_options *walk, const struct re
 	return walk->mss == reference->mss && walk->has_wscale == reference->wscale_given &&
 	       walk->wscale == reference->wscale && walk->has_sack == reference->sack &&
 	       walk->has_timestamps == reference->timestamps && walk->tsval == reference->tsval &&
-	       walk->tsecr == reference->tsecr && walk->has_signature == reference->signature;
+	       walk->tsecr == reference->tsecr && walk->has_signature == reference->signature &&
+	       walk->malformed == reference->malformed;
 }
 
 #endif

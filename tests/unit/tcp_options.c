@@ -67,14 +67,14 @@ static const struct layout layouts[] = {
 	{ "end behind the MSS, a scale behind that",
 	  BYTES("\x02\x04\x05\xb4\x00\x03\x03\x07"),
 	  { .mss = 1460 } },
-	{ "length 0", BYTES("\x02\x04\x05\xb4\x05\x00\x04\x02"), { .mss = 1460 } },
-	{ "length 1", BYTES("\x02\x04\x05\xb4\x05\x01\x04\x02"), { .mss = 1460 } },
+	{ "length 0", BYTES("\x02\x04\x05\xb4\x05\x00\x04\x02"), { .mss = 1460, .malformed = 1 } },
+	{ "length 1", BYTES("\x02\x04\x05\xb4\x05\x01\x04\x02"), { .mss = 1460, .malformed = 1 } },
 	{ "kind without length at the end", BYTES("\x04\x02\x01\x02"), { .has_sack = 1 } },
-	{ "MSS cut by one", BYTES("\x04\x02\x02\x04\x05"), { .has_sack = 1 } },
+	{ "MSS cut by one", BYTES("\x04\x02\x02\x04\x05"), { .has_sack = 1, .malformed = 1 } },
 	{ "timestamps that end behind the header",
 	  BYTES("\x02\x04\x05\xb4\x08\x0a\x00\x00\x00\x01\x00\x00"),
-	  { .mss = 1460 } },
-	{ "length 255", BYTES("\x02\x04\x05\xb4\xfd\xff\x04\x02"), { .mss = 1460 } },
+	  { .mss = 1460, .malformed = 1 } },
+	{ "length 255", BYTES("\x02\x04\x05\xb4\xfd\xff\x04\x02"), { .mss = 1460, .malformed = 1 } },
 	{ "MSS twice: the later", BYTES("\x02\x04\x05\xb4\x02\x04\x05\x78"), { .mss = 1400 } },
 	{ "MSS, then MSS 0", BYTES("\x02\x04\x05\xb4\x02\x04\x00\x00"), { .mss = 1460 } },
 	{ "MSS 0", BYTES("\x02\x04\x00\x00"), {} },
@@ -113,7 +113,8 @@ static bool same(const struct tcp_options *a, const struct tcp_options *b)
 {
 	return a->mss == b->mss && a->has_wscale == b->has_wscale && a->wscale == b->wscale &&
 	       a->has_sack == b->has_sack && a->has_timestamps == b->has_timestamps &&
-	       a->tsval == b->tsval && a->tsecr == b->tsecr && a->has_signature == b->has_signature;
+	       a->tsval == b->tsval && a->tsecr == b->tsecr && a->has_signature == b->has_signature &&
+	       a->malformed == b->malformed;
 }
 
 CASE("the walk reads every layout for what it says")
@@ -123,9 +124,9 @@ CASE("the walk reads every layout for what it says")
 		struct tcp_options found = walk_read((const void *)layout->bytes, layout->length);
 
 		EXPECT(same(&found, &layout->found),
-		       "%s: mss %u wscale %u/%u sack %u ts %u %u/%u signed %u", layout->name, found.mss,
-		       found.has_wscale, found.wscale, found.has_sack, found.has_timestamps, found.tsval,
-		       found.tsecr, found.has_signature);
+		       "%s: mss %u wscale %u/%u sack %u ts %u %u/%u signed %u malformed %u", layout->name,
+		       found.mss, found.has_wscale, found.wscale, found.has_sack, found.has_timestamps,
+		       found.tsval, found.tsecr, found.has_signature, found.malformed);
 	}
 }
 
