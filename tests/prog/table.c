@@ -149,7 +149,7 @@ SPEC(mss_0, syn->options = options_text("mss 0, sack, ts 5 0"))
 SPEC(fast_open, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, fastopen"))
 SPEC(fast_open_cookie, syn->options = options_text("mss 1460, sack, ts 5 0, fastopen 0102030405060708"))
 SPEC(mptcp, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, raw 1e040101"))
-SPEC(unknown_kind, syn->options = options_text("mss 1460, raw fd0445524143, nop, nop"))
+SPEC(unknown_kind, syn->options = options_text("mss 1460, raw fd0645524143, nop, nop"))
 SPEC(impossible_length, syn->options = options_text("mss 1460, raw 0500, sack, nop, nop"))
 SPEC(ecn, syn->flags |= ECE | CWR)
 SPEC(ecn_ect, syn->flags |= ECE | CWR; syn->tos = 2)
@@ -213,7 +213,6 @@ static const struct row answered[] = {
 	ANSWERED("a fast open cookie", fast_open_cookie, NULL),
 	ANSWERED("MPTCP capable", mptcp, NULL),
 	ANSWERED("an unknown option", unknown_kind, NULL),
-	ANSWERED("an option of length 0", impossible_length, NULL),
 	ANSWERED("ECN", ecn, NULL),
 	ANSWERED("ECN, marked ECT", ecn_ect, NULL),
 	ANSWERED("ECE alone", ece_alone, NULL),
@@ -427,6 +426,7 @@ static const struct row passed[] = {
 	PASSED4("IP options", ip_options, NULL, syn_passed_ip_options),
 	PASSED4("40 bytes of IP options", ip_options_most, NULL, syn_passed_ip_options),
 	PASSED4("record route", record_route, NULL, syn_passed_ip_options),
+	PASSED("an option of length 0", impossible_length, NULL, syn_passed_malformed),
 	PASSED6("hop-by-hop options", hop_by_hop, NULL, syn_passed_ip_options),
 	PASSED6("destination options", destination_options, NULL, syn_passed_ip_options),
 	PASSED6("a fragment header", fragment_header, NULL, syn_passed_ip_options),
