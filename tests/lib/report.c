@@ -69,10 +69,19 @@ bool report_in_case(void)
 	return now.running;
 }
 
+/* SLOWER=N where a machine is so many times slower than a real one (tests/vm/check). */
+static unsigned int limit_here(unsigned int seconds)
+{
+	const char *slower = getenv("SLOWER");
+	int times = slower ? atoi(slower) : 1;
+
+	return times > 1 ? seconds * (unsigned int)times : seconds;
+}
+
 void report_case_limit(unsigned int seconds)
 {
-	now.limit = seconds;
-	alarm(seconds);
+	now.limit = limit_here(seconds);
+	alarm(now.limit);
 }
 
 static void vsay(const char *fmt, va_list args)
@@ -248,7 +257,7 @@ static bool run_case(const struct test_case *c)
 	now.why[0] = '\0';
 	now.why_len = 0;
 	now.timed_out = 0;
-	now.limit = REPORT_CASE_SECONDS;
+	now.limit = limit_here(REPORT_CASE_SECONDS);
 	now.pid = getpid();
 
 	if (sigsetjmp(now.end, 1) == 0) {
@@ -269,7 +278,7 @@ static bool run_case(const struct test_case *c)
 	}
 	/* From here on an alarm ends the program. */
 	now.running = 0;
-	alarm(HOOK_SECONDS);
+	alarm(limit_here(HOOK_SECONDS));
 	for (int i = n_hooks - 1; i >= 0; i--)
 		hooks[i]();
 	alarm(0);
