@@ -27,6 +27,7 @@ struct attach_options {
 	bool policy_given;
 	unsigned long connections;  /* 0: default, or as it is */
 	unsigned int epoch_seconds; /* the same */
+	unsigned int turn_seconds;  /* of `run`, 0: default */
 	bool firewall_checked;
 	bool mark_given;
 	__u32 mark; /* of promoted segments, 0: none */

@@ -19,6 +19,7 @@ enum {
 	OPT_EPOCH,
 	OPT_FIREWALL_CHECKED,
 	OPT_MARK,
+	OPT_TURN,
 };
 
 static const struct option long_options[] = {
@@ -33,6 +34,7 @@ static const struct option long_options[] = {
 	{ "epoch", required_argument, NULL, OPT_EPOCH },
 	{ "firewall-checked", no_argument, NULL, OPT_FIREWALL_CHECKED },
 	{ "mark", required_argument, NULL, OPT_MARK },
+	{ "turn", required_argument, NULL, OPT_TURN },
 	{},
 };
 
@@ -109,6 +111,13 @@ static int parse_option(const struct command *command, int option, struct attach
 		if (!parse_number(optarg, 1, 3600, &number))
 			return usage_fail("--epoch takes 1 to 3600 seconds, not '%s'", optarg);
 		options->epoch_seconds = (unsigned int)number;
+		return -1;
+	case OPT_TURN:
+		if (strcmp(command->name, "run"))
+			return usage_fail("--turn is an option of run: %s does not stay", command->name);
+		if (!parse_number(optarg, 1, 3600, &number))
+			return usage_fail("--turn takes 1 to 3600 seconds, not '%s'", optarg);
+		options->turn_seconds = (unsigned int)number;
 		return -1;
 	case OPT_FIREWALL_CHECKED: options->firewall_checked = true; return -1;
 	case OPT_MARK: return parse_mark(options);

@@ -21,7 +21,7 @@
 #include "sockets.h"
 
 enum {
-	TURN_MS = 30000,
+	TURN_SECONDS = 30,
 	/* After a word is emptied, a SYN that was passed just before has become a socket within this. */
 	SETTLE_MS = 200,
 };
@@ -76,7 +76,7 @@ int command_run(const struct command *command, int argc, char **argv)
 	struct attach_options options;
 	struct pollfd wait = { .events = POLLIN };
 	sigset_t signals;
-	int code = attach_parse(command, argc, argv, &options);
+	int turn, code = attach_parse(command, argc, argv, &options);
 
 	if (code >= 0)
 		return code;
@@ -90,8 +90,9 @@ int command_run(const struct command *command, int argc, char **argv)
 	code = attach(&options);
 	if (code)
 		return code;
-	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", TURN_MS / 1000);
-	while (poll(&wait, 1, TURN_MS) <= 0) {
+	turn = (int)(options.turn_seconds ?: TURN_SECONDS);
+	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", turn);
+	while (poll(&wait, 1, turn * 1000) <= 0) {
 		code = upkeep(options.common.pin_path);
 		if (code)
 			return code;
