@@ -153,7 +153,7 @@ $(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(PURE_SOURCES) $(TEST_HEADER
 	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
 		$(PURE_SOURCES) -ljansson -o $@
 
-$(PROG_TESTS): %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/libtest.a
+$(PROG_TESTS): %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/prog/syns.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
 

@@ -226,6 +226,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	const struct cookie_options *options = &choice->options;
 	struct claim *claim = &syn->cpu->claim;
 	struct answer answer = {};
+	__u16 window;
 
 	claim->tuple = syn->tuple;
 	claim->client_isn = host32(packet->tcp->seq);
@@ -238,6 +239,9 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(syn, no_key, false);
 	answer.isn = claim->server_isn;
 	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
+	window = options->has_timestamps ? synack->window : synack->window_plain;
+	if (answer.window > window)
+		answer.window = window;
 	answer.ecn = options->has_ecn;
 	answer.options.mss = synack->mss;
 	answer.options.has_wscale = options->has_wscale;
@@ -295,7 +299,9 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
 	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))
 		PASS_OR_DROP_SYN(&syn, checksum, false);
-	if (tcp_reserved(packet->tcp))
+	/* RFC 3168 sets both of ECE and CWR or none: one alone is AccECN (RFC 9768 section 3.1.2). */
+	if (tcp_reserved(packet->tcp) ||
+	    !(tcp_control(packet->tcp) & TCP_ECE) != !(tcp_control(packet->tcp) & TCP_CWR))
 		PASS_OR_DROP_SYN(&syn, control_bits, false);
 	syn.options = cpu->header.walk.found;
 	if (syn.options.malformed)

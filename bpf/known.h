@@ -44,19 +44,4 @@ static __always_inline void known_mark(const struct settings *set, __u64 hash)
 		__sync_fetch_and_or(&word->generation[1], bits);
 }
 
-/*
- * A tuple used again is known from its last connection. What its SYN's exact lookup has found is kept for
- * the segments behind it, or early data would be the listener's to reset (ack.h). Only a hint, and one
- * CPU's: overwritten, or on another CPU, the filter is believed.
- */
-static __always_inline __u32 *known_stale_way(struct cpu *cpu, __u64 hash)
-{
-	return &cpu->stale[hash >> 32 & (STALE_WAYS - 1)];
-}
-
-static __always_inline bool known_stale(struct cpu *cpu, __u64 hash)
-{
-	return *known_stale_way(cpu, hash) == (__u32)hash;
-}
-
 #endif

@@ -31,31 +31,52 @@ static __always_inline bool listener_under_pressure(struct tcp_sock *listener)
 	       (__u32)listener->inet_conn.icsk_accept_queue.qlen.counter >= sk->sk_max_ack_backlog;
 }
 
-/*
- * The windows that we may announce, by MSS. The request socket's will be rounded down to a multiple of
- * its MSS (net/ipv4/tcp_output.c:tcp_select_initial_window()), and may never be smaller than announced.
- */
-static __always_inline void synack_windows(struct service_synack *synack, bool is_ipv4,
-					   struct tcp_sock *listener)
+/* The window that so much room makes (net/ipv4/tcp_output.c:tcp_select_initial_window()), unscaled. */
+static __always_inline __u32 window_fitting(__u32 space, __u32 segment)
 {
-	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
-	__u32 window = synack->window, space = sk->sk_rcvbuf;
-	/* The stack's unit: our MSS, less what timestamps take of each segment. */
-	__u32 unit = synack->mss - (synack->granted & OPTION_TIMESTAMPS ? 12 : 0);
+	__u32 window = space > segment ? space - space % segment : space;
+
+	return window > 65535 ? 65535 : window;
+}
+
+/*
+ * The windows that we may announce. The stack counts in segments of our MSS, less what timestamps take of
+ * each: from the window that it has shown to a client with timestamps, or without (@timestamps), follows
+ * the other. And the request socket's window will count in segments of its own MSS, and may never be
+ * smaller than announced: hence window_of, by MSS.
+ */
+static __always_inline void synack_windows(struct service_synack *synack, bool is_ipv4, __u32 window,
+					   bool timestamps, struct tcp_sock *listener)
+{
+	__u32 space = listener->inet_conn.icsk_inet.sk.sk_rcvbuf, clamp = listener->window_clamp;
+	__u32 mss = synack->mss > 12 ? synack->mss : 13, most, largest, other;
+	__u32 unit = timestamps ? mss - 12 : mss, other_unit = timestamps ? mss : mss - 12;
 	bool by_segments;
 
 	if (bpf_core_field_exists(listener->scaling_ratio))
 		space = (__u64)space * listener->scaling_ratio >> 8;
+	if (clamp && clamp < space)
+		space = clamp;
+	most = space > 65535 ? 65535 : space;
+	if (window_fitting(space, unit) == window)
+		other = window_fitting(space, other_unit);
+	else
+		other = window % unit ? window : window_fitting(window, other_unit);
+	largest = window > other ? window : other;
+	if (largest > most)
+		largest = most; /* a route's initrwnd is more than the socket has room for */
 	/* A route's initrwnd counts segments: then smaller ones make a smaller window. */
-	by_segments = window < 65535 - 2 * unit && window + 2 * unit < space && window >= unit;
+	by_segments = window >= unit && !(window % unit) && window + unit <= most;
 #pragma unroll
 	for (int i = 0; i < 8; i++) {
-		__u32 mss = cookie_mss(is_ipv4, i), limit = window;
+		__u32 segment = cookie_mss(is_ipv4, i), limit = largest;
 
-		if (by_segments && mss < unit)
-			limit = window / unit * mss;
-		synack->window_of[i] = limit > mss ? limit - limit % mss : limit;
+		if (by_segments && segment < unit)
+			limit = window / unit * segment;
+		synack->window_of[i] = window_fitting(limit, segment);
 	}
+	synack->window = timestamps || !(synack->granted & OPTION_TIMESTAMPS) ? window : other;
+	synack->window_plain = timestamps ? other : window;
 }
 
 /* What this SYN-ACK shows. Fields that it does not show keep what an earlier one showed. */
@@ -72,7 +93,6 @@ static __always_inline void synack_read(struct service_synack *synack, const str
 		synack->tos = ipv6_traffic_class(packet->ipv6) & ~3;
 	}
 	synack->mss = options->mss;
-	synack->window = host16(packet->tcp->window);
 	synack->user_mss = listener->rx_opt.user_mss;
 	synack->reflects_tos = net->ipv4.sysctl_tcp_reflect_tos;
 }
@@ -205,7 +225,8 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	service->canary.smaller = options->mss < service->synack.mss && !service->canary.smaller;
 	if (!service->canary.smaller) {
 		synack_read(&service->synack, packet, options, listener);
-		synack_windows(&service->synack, packet->is_ipv4, listener);
+		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),
+			       options->has_timestamps, listener);
 	}
 	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	if (canary)

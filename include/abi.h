@@ -84,11 +84,10 @@ struct service_synack {
 	__u8 rcv_wscale_before; /* until lately: cookies with it are still under way */
 	__u64 rcv_wscale_changed_ms;
 	__u16 mss;
-	__u16 user_mss; /* TCP_MAXSEG of the listener, 0: none */
-	__u16 window;
-	__u16 window_of[8]; /* by MSS index: the window we announce (KERNEL: never above the request
-			       socket's) */
-	__u16 pad;
+	__u16 user_mss;	    /* TCP_MAXSEG of the listener, 0: none */
+	__u16 window;	    /* to a SYN with timestamps, if they are granted */
+	__u16 window_of[8]; /* by MSS index: what we announce at most, never above the request socket's */
+	__u16 window_plain; /* to a SYN without timestamps */
 	/*
 	 * The shapes of SYN-ACKs that have been read since read_ms: bit n of a TCP header of n words, bit
 	 * 16 + n with ECE. One more of them is not read again before long.

@@ -17,7 +17,7 @@
 #include <bpf/libbpf.h>
 
 enum {
-	SOON_MS = 3000,
+	SOON_MS = 1000,
 	VLAN_OUTER = 7,
 	VLAN_INNER = 5,
 };
