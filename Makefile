@@ -131,7 +131,7 @@ $(TOOLS) $(T)/lib/selftest $(T)/tools/selftest: %: %.o $(T)/libtest.a
 
 $(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -o $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
 
 # Pure code, built from the very headers that the BPF programs are built from; and once more with sanitizers.
 PURE_SOURCES := user/format.c user/ports.c user/ruleset.c
