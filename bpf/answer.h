@@ -336,6 +336,9 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (listener_queue_full(listener))
 		DROP_SYN(queue_full);
 
+	/* Above the budget they are answered: in a flood, most clients' ACKs are better than none's. */
+	if (service_speaks_first(syn.service, syn.now_ms) && pass_budget(cpu, set, syn.now_ms, false))
+		PASS_SYN(&syn, speaks_first);
 	unlearned = syn.offered & ~(syn.service->synack.granted | syn.service->synack.refused);
 	if (unlearned && pass_budget(cpu, set, syn.now_ms, false)) {
 		syn_note(&syn, packet);

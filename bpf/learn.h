@@ -299,6 +299,16 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	bpf_sk_release(found);
 }
 
+/* A connection's first data leaves before any has come. */
+static __always_inline void learn_speaks_first(struct __sk_buff *skb, const struct packet *packet,
+					       const struct tuple *tuple)
+{
+	struct service *service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
+
+	if (service)
+		service->speaks_first_ms = clock_ms();
+}
+
 static __always_inline int learn(struct __sk_buff *skb)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
@@ -334,7 +344,9 @@ static __always_inline int learn(struct __sk_buff *skb)
 	if (!closing && (!sender || sender->segs_out > skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
-	track_leaving(set, &tuple, closing);
+	if (track_leaving(set, &tuple, closing) && sender && !sender->bytes_received &&
+	    packet.tcp_length > packet_tcp_header(&packet))
+		learn_speaks_first(skb, &packet, &tuple);
 	return LEARN_NEXT;
 }
 

@@ -96,6 +96,20 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 	return kind;
 }
 
+enum {
+	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
+};
+
+/*
+ * A server that speaks first (SSH, SMTP) does not know of its client until the final ACK is there. If that
+ * is lost, the stack sends its SYN-ACK again; we, who keep nothing, cannot, and the client would wait in
+ * vain.
+ */
+static __always_inline bool service_speaks_first(const struct service *service, __u64 now_ms)
+{
+	return service->speaks_first_ms && now_ms < service->speaks_first_ms + SPEAKS_FIRST_KEPT_MS;
+}
+
 /* ---- canaries ---- */
 
 /* Another CPU may have written a moment that is a little ahead of this one's. */

@@ -55,14 +55,15 @@ static __always_inline bool track_promoted(const struct settings *set, const str
 /*
  * A connection's first segment leaves: its cookie is used up. Or its FIN does, before the client's: then
  * the tuple stays in TIME-WAIT when the socket is gone.
+ * Returns whether it is the first one of a connection that was promoted just now.
  */
-static __always_inline void track_leaving(const struct settings *set, const struct tuple *tuple,
+static __always_inline bool track_leaving(const struct settings *set, const struct tuple *tuple,
 					  bool closing)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
 	const struct known_word *word = known_word(set, hash);
 	struct connection *connection = NULL;
-	bool begins;
+	bool begins, soon;
 
 	if (word && word->recorded)
 		connection = bpf_map_lookup_elem(&connections, tuple);
@@ -71,13 +72,15 @@ static __always_inline void track_leaving(const struct settings *set, const stru
 	if (begins)
 		used_made(hash);
 	if (!connection)
-		return;
+		return false;
+	soon = begins && clock_ms() < connection->promoted_ms + SPEAKS_FIRST_WITHIN_MS;
 	if (closing) {
 		connection->state = CONNECTION_CLOSED;
 		connection->closed_ms = clock_ms();
 	} else if (begins) {
 		connection->state = CONNECTION_ESTABLISHED;
 	}
+	return soon;
 }
 
 /* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). It has lost its port, but not its

@@ -55,6 +55,10 @@ enum service_policy {
 	POLICY_SHADOW, /* answer none, count what would have been answered */
 };
 
+enum service_times {
+	SPEAKS_FIRST_KEPT_MS = 10 * 60000, /* since speaks_first_ms: then one connection is tried again */
+};
+
 /* What a SYN offers, what a SYN-ACK grants: options of RFC 7323, RFC 2018, RFC 3168. */
 enum handshake_option {
 	OPTION_WSCALE = 1 << 0,
@@ -119,6 +123,7 @@ struct service {
 	__u64 learned_ms;
 	__u64 admitted_ms;
 	__u64 confirmed_ms;
+	__u64 speaks_first_ms; /* when a connection was last seen whose first data came from the server */
 	struct service_synack synack;
 	struct service_canary canary;
 	__u8 device_mac[6];

@@ -77,6 +77,8 @@ static const char *service_reason(const struct instance *instance, const struct 
 		return "the stack does not answer";
 	if (service->policy == POLICY_SHADOW)
 		return "policy shadow";
+	if (service->speaks_first_ms && monotonic_ms() < service->speaks_first_ms + SPEAKS_FIRST_KEPT_MS)
+		return "speaks first: answered above the budget only";
 	return NULL;
 }
 

@@ -593,6 +593,65 @@ CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is 
 	end(&bench);
 }
 
+/*
+ * With the final ACK lost, nobody but the server's stack can move: natively it sends its SYN-ACK again. We
+ * keep nothing to send it from.
+ */
+CASE("once a server has been seen to speak first, its SYN-ACK is the stack's, and is sent again")
+{
+	struct bench bench;
+	struct tcp_frame again;
+	struct hand hand;
+	char banner[16];
+	int client, server;
+	long long passed;
+
+	begin(&bench, "--port 8080 --canary once", 0);
+	client = tcp_connect(bench.product.pair.client, SERVER_IP4, PORT, 1000);
+	server = tcp_accept(bench.listener, 1000);
+	REQUIRE(client >= 0 && server >= 0);
+	EXPECT_EQ(counter(&bench.product, "syn_passed_speaks_first"), 0);
+	EXPECT_EQ(write(server, "220 ready\r\n", 11), 11);
+	EXPECT_EQ(tcp_read(client, banner, 11, 1000), 11);
+	close(client);
+	close(server);
+
+	passed = counter(&bench.product, "syn_passed_speaks_first");
+	hand = hand_new(bench.wire, 7, bench.client_port++, SERVER_IP4, PORT, true);
+	REQUIRE(hand_syn(&hand), "no SYN-ACK");
+	EXPECT_EQ(counter(&bench.product, "syn_passed_speaks_first"), passed + 1);
+	EXPECT(wire_recv_flags(bench.wire, &hand.spec, SYN | ACK, RST, 4000, &again),
+	       "it is not sent again");
+	EXPECT_EQ(again.seq, hand.synack.seq);
+	wire_send(bench.wire, &hand.spec);
+	server = tcp_accept(bench.listener, 1000);
+	EXPECT(server >= 0, "not accepted");
+	close(server);
+	end(&bench);
+}
+
+CASE("a server that answers is not taken for one that speaks first")
+{
+	struct bench bench;
+	char word[8];
+	int client, server;
+
+	begin(&bench, "--port 8080 --canary once", 0);
+	for (int i = 0; i < 3; i++) {
+		client = tcp_connect(bench.product.pair.client, SERVER_IP4, PORT, 1000);
+		server = tcp_accept(bench.listener, 1000);
+		REQUIRE(client >= 0 && server >= 0);
+		EXPECT_EQ(write(client, "hello", 5), 5);
+		EXPECT_EQ(tcp_read(server, word, 5, 1000), 5);
+		EXPECT_EQ(write(server, "hello", 5), 5);
+		EXPECT_EQ(tcp_read(client, word, 5, 1000), 5);
+		close(client);
+		close(server);
+	}
+	EXPECT_EQ(counter(&bench.product, "syn_passed_speaks_first"), 0);
+	end(&bench);
+}
+
 /* ---- cookies that are not right ---- */
 
 /* Sends @ack; expects the counter to rise, no connection, and the RST that a listener sends. */
