@@ -4,6 +4,7 @@
 #   make demo           as root: the main job, shown on a veth pair
 #   make check          as root: every test
 #   make test           the tests that need neither root nor network
+#   make bench          as root: what the programs cost
 #   make check-kernels  the same build in other kernels, in QEMU
 #   make deps           install what a build needs (deps-demo, deps-check, deps-kernels: what those need)
 #   make install        to $(DESTDIR)$(PREFIX)
@@ -153,7 +154,7 @@ $(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(PURE_SOURCES) $(TEST_HEADER
 	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
 		$(PURE_SOURCES) -ljansson -o $@
 
-$(PROG_TESTS): %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/prog/syns.o $(T)/libtest.a
+$(PROG_TESTS) $(T)/bench/programs: %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/prog/syns.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
 
@@ -183,6 +184,10 @@ check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftes
 
 # What the tests on a network are made of, to run one of them by hand: build/tests/net/handshake "one NAPI"
 net-tests: all $(TOOLS) $(NET_TESTS)
+
+# What a frame costs that is passed; for more, real packets are needed.
+bench: all $(T)/bench/programs
+	$(Q)$(T)/bench/programs
 
 check-kernels: deps-kernels
 	$(Q)$(MAKE) --no-print-directory all
@@ -229,6 +234,6 @@ clean:
 	$(Q)rm -rf $(B)
 
 help:
-	$(Q)sed -n '3,13s/^# \{0,1\}//p' Makefile
+	$(Q)sed -n '3,14s/^# \{0,1\}//p' Makefile
 
-.PHONY: all tools install demo test check check-now net-tests check-kernels deps deps-demo deps-check deps-kernels clean help
+.PHONY: all tools install demo test check check-now net-tests bench check-kernels deps deps-demo deps-check deps-kernels clean help
