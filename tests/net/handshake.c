@@ -524,6 +524,22 @@ static void refresh(struct bench *bench, const char *server)
 	close(tcp_accept(bench->listener, 1000));
 }
 
+/* Where canaries are often due: a handshake that the driver answers, in the end. */
+static struct hand answered_at_last(struct bench *bench, const struct variant *v)
+{
+	for (int i = 0; i < 20; i++) {
+		long long before = counter(&bench->product, "syn_answered");
+		struct hand hand = hand_new(bench->wire, 7, bench->client_port++, v->server, PORT,
+					    v->timestamps);
+
+		REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
+		if (counter(&bench->product, "syn_answered") == before + 1)
+			return hand;
+	}
+	REQUIRE(false, "%s: the stack answers, and the stack alone", v->name);
+	return (struct hand){};
+}
+
 CASE("the service's window scale changes between SYN-ACK and ACK: the connection has the one promised")
 {
 	struct bench bench;
@@ -538,7 +554,7 @@ CASE("the service's window scale changes between SYN-ACK and ACK: the connection
 		int fd;
 
 		refresh(&bench, v->server);
-		hand = answered(&bench, v);
+		hand = answered_at_last(&bench, v);
 		netns_sysctl(bench.product.pair.server, "net.ipv4.tcp_rmem", "4096 131072 4194304");
 		poll(NULL, 0, 1100); /* a canary is due; its answer shows another scale */
 		refresh(&bench, v->server);
