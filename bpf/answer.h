@@ -40,9 +40,9 @@ struct syn {
 	} while (0)
 
 /* Passes within the budget, drops above it: for SYNs that cannot be answered whatever may come. */
-#define PASS_OR_DROP_SYN(syn, reason, held)                                                                \
+#define PASS_OR_DROP_SYN(syn, reason, budget)                                                              \
 	do {                                                                                               \
-		if (pass_budget((syn)->cpu, (syn)->set, (syn)->now_ms, held))                              \
+		if (pass_budget((syn)->cpu, (syn)->set, (syn)->now_ms, budget))                            \
 			PASS_SYN(syn, reason);                                                             \
 		DROP_SYN(over_budget);                                                                     \
 	} while (0)
@@ -236,7 +236,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	claim->timestamps = options->has_timestamps;
 	claim->server_isn = cookie_clear(choice->bits, claim->epoch, options->has_timestamps);
 	if (claim_make(claim))
-		PASS_OR_DROP_SYN(syn, no_key, false);
+		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
 	answer.isn = claim->server_isn;
 	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
 	window = options->has_timestamps ? synack->window : synack->window_plain;
@@ -252,7 +252,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.options.tsecr = syn->options.tsval;
 	if (syn_transmit(ctx, packet, syn, &answer)) {
 		/* Only a frame that would not grow gets here, and it is as it came. */
-		PASS_OR_DROP_SYN(syn, no_room, false);
+		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
 	}
 	service_answered(syn->service);
 	COUNT(syn_answered);
@@ -282,48 +282,50 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
 	if (syn_held(ctx, &syn, packet->is_ipv4))
-		PASS_OR_DROP_SYN(&syn, held, true);
+		PASS_OR_DROP_SYN(&syn, held, BUDGET_HELD);
 
 	if (packet->fragment)
-		PASS_OR_DROP_SYN(&syn, fragment, false);
+		PASS_OR_DROP_SYN(&syn, fragment, BUDGET_PASS);
 	if (packet->ip_options)
-		PASS_OR_DROP_SYN(&syn, ip_options, false);
+		PASS_OR_DROP_SYN(&syn, ip_options, BUDGET_PASS);
 	if (packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)
 			    : ipv6_source_martian(&syn.tuple.remote, &syn.tuple.local))
-		PASS_OR_DROP_SYN(&syn, source, false);
+		PASS_OR_DROP_SYN(&syn, source, BUDGET_PASS);
 	if (!tcp_header_fits(packet))
-		PASS_OR_DROP_SYN(&syn, malformed, false);
+		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
 	if (packet_tcp_header(packet) != packet->tcp_length ||
 	    !tcp_header_read(ctx, true, packet, &cpu->header))
-		PASS_OR_DROP_SYN(&syn, payload, false);
+		PASS_OR_DROP_SYN(&syn, payload, BUDGET_PASS);
 	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
 	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))
-		PASS_OR_DROP_SYN(&syn, checksum, false);
+		PASS_OR_DROP_SYN(&syn, checksum, BUDGET_PASS);
 	/* RFC 3168 sets both of ECE and CWR or none: one alone is AccECN (RFC 9768 section 3.1.2). */
 	if (tcp_reserved(packet->tcp) ||
 	    !(tcp_control(packet->tcp) & TCP_ECE) != !(tcp_control(packet->tcp) & TCP_CWR))
-		PASS_OR_DROP_SYN(&syn, control_bits, false);
+		PASS_OR_DROP_SYN(&syn, control_bits, BUDGET_PASS);
 	syn.options = cpu->header.walk.found;
 	if (syn.options.malformed)
-		PASS_OR_DROP_SYN(&syn, malformed, false);
+		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
 	if (syn.options.has_signature)
-		PASS_OR_DROP_SYN(&syn, signature, false);
+		PASS_OR_DROP_SYN(&syn, signature, BUDGET_PASS);
 	syn.offered = syn_offers(packet, &syn.options, syn.tos);
 
 	listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple, packet->is_ipv4);
 	if (!listener) {
 		/* Its port is closed, or another socket has it now: the answer of the stack will tell. */
+		if (!pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
+			DROP_SYN(over_budget);
 		syn_note(&syn, packet);
-		PASS_OR_DROP_SYN(&syn, listener_gone, false);
+		PASS_SYN(&syn, listener_gone);
 	}
 	if (listener_kind(listener))
-		PASS_OR_DROP_SYN(&syn, listener_kind, false);
+		PASS_OR_DROP_SYN(&syn, listener_kind, BUDGET_PASS);
 	/* The stack would refuse what we promote. */
 	if (!listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ipv4.sysctl_tcp_syncookies)
-		PASS_OR_DROP_SYN(&syn, syncookies_off, false);
+		PASS_OR_DROP_SYN(&syn, syncookies_off, BUDGET_PASS);
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
-		if (pass_budget(cpu, set, syn.now_ms, false)) {
+		if (pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
 			syn_note(&syn, packet);
 			PASS_SYN(&syn, not_admitted);
 		}
@@ -337,10 +339,11 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		DROP_SYN(queue_full);
 
 	/* Above the budget they are answered: in a flood, most clients' ACKs are better than none's. */
-	if (service_speaks_first(syn.service, syn.now_ms) && pass_budget(cpu, set, syn.now_ms, false))
+	if (service_speaks_first(syn.service, syn.now_ms) && !listener_requests_many(listener) &&
+	    pass_budget(cpu, set, syn.now_ms, BUDGET_SPEAKS_FIRST))
 		PASS_SYN(&syn, speaks_first);
 	unlearned = syn.offered & ~(syn.service->synack.granted | syn.service->synack.refused);
-	if (unlearned && pass_budget(cpu, set, syn.now_ms, false)) {
+	if (unlearned && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
 		syn_note(&syn, packet);
 		PASS_SYN(&syn, option_unlearned);
 	}
@@ -351,8 +354,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	choice.is_ipv4 = packet->is_ipv4;
 	chosen = syn_choose(&choice);
 	if (chosen == CHOOSE_MSS)
-		PASS_OR_DROP_SYN(&syn, mss, false);
-	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, false))
+		PASS_OR_DROP_SYN(&syn, mss, BUDGET_PASS);
+	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
 		PASS_SYN(&syn, option_uncarried);
 
 	if (syn.service->policy == POLICY_SHADOW)

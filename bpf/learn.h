@@ -16,6 +16,8 @@
 enum {
 	LEARN_NEXT = -1,
 	LEARN_OTHER_WAYS = 3,
+	/* Of a connection that show that its cookie is used up: one alone may leave by another device. */
+	LEARN_FIRST_SEGMENTS = 2,
 };
 
 /*
@@ -200,6 +202,8 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	} else {
 		service->synack.shapes |= shape;
 	}
+	/* Not only with a canary: SYNs for another MAC are none, so a new MAC would never be learned. */
+	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	service->listener = listener;
 	service->synack.listener_kind = listener_kind(listener);
 	/* What is granted once is granted to whoever asks for it. */
@@ -228,7 +232,6 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),
 			       options->has_timestamps, listener);
 	}
-	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	if (canary)
 		canary_answer(service, packet, now_ms);
 }
@@ -279,6 +282,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	known_mark(set, tuple_hash(tuple, set->hash_seed));
 	if (service && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
+	    eth_mac_equal(service->device_mac, packet->eth->h_source) &&
 	    service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4))
 		return;
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
@@ -341,7 +345,7 @@ static __always_inline int learn(struct __sk_buff *skb)
 		return LEARN_NEXT;
 	closing = control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
 	sender = bpf_skc_to_tcp_sock(sk);
-	if (!closing && (!sender || sender->segs_out > skb->gso_segs))
+	if (!closing && (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS - 1 + skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
 	if (track_leaving(set, &tuple, closing) && sender && !sender->bytes_received &&

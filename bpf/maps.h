@@ -121,14 +121,20 @@ struct tcp_header_copy {
 	__u32 pad;
 };
 
+/* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */
+enum budget {
+	BUDGET_PASS,	     /* what cannot be answered, for whatever reason */
+	BUDGET_HELD,	     /* the stack holds the tuple for certain */
+	BUDGET_SPEAKS_FIRST, /* could be answered, and is better passed */
+	BUDGETS,
+};
+
 /* What a CPU keeps to itself, and room for what would be too large for the stack. */
 struct cpu {
 	__u64 epoch_start_ms; /* the epoch that was current when last looked, to spare a division */
 	__u64 budget_second;
 	__u32 epoch;
-	__u32 passed;
-	__u32 passed_held;
-	__u32 pad;
+	__u32 passed[BUDGETS];
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];

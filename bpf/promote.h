@@ -158,14 +158,15 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	if (state != KERNEL_TCP_LISTEN) {
 		bpf_sk_release(found);
 		known_mark(set, hash);
-		if (state == KERNEL_TCP_NEW_SYN_RECV && first) {
+		if (state == KERNEL_TCP_NEW_SYN_RECV) {
+			/* Segments behind the first one of a batch: to go round behind that is enough. */
 			if (packet->eth && !requeued)
-				return promote_end_other(skb, packet);
+				return first ? promote_end_other(skb, packet) : promote_requeue(skb);
 			/* It would draw an RST. The next one finds the request expired, or ended. */
 			COUNT(promote_dropped_other_handshake);
 			return PROMOTE_DROP;
 		}
-		if (state != KERNEL_TCP_NEW_SYN_RECV && state != KERNEL_TCP_TIME_WAIT)
+		if (state != KERNEL_TCP_TIME_WAIT)
 			used_made(hash);
 		COUNT(promote_connected);
 		return PROMOTE_NEXT;

@@ -75,6 +75,16 @@ static __always_inline bool listener_queue_full(struct tcp_sock *listener)
 	return sk->sk_ack_backlog > sk->sk_max_ack_backlog && !sk->sk_reuseport_cb;
 }
 
+/*
+ * Whether half of the SYN queue is taken: more SYNs passed would soon bring the stack to its own cookies,
+ * which have to leave out options.
+ */
+static __always_inline bool listener_requests_many(struct tcp_sock *listener)
+{
+	return (__u32)listener->inet_conn.icsk_accept_queue.qlen.counter >
+	       listener->inet_conn.icsk_inet.sk.sk_max_ack_backlog / 2;
+}
+
 /* What makes this listener one that must see its SYNs itself (enum listener_kind), as it is now. */
 static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 {
@@ -98,6 +108,7 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
+	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */
 };
 
 /*
@@ -192,18 +203,20 @@ static __always_inline void service_answered(const struct service *service)
  * bring more than a certain number a second (and CPU) through to the stack.
  */
 static __always_inline bool pass_budget(struct cpu *cpu, const struct settings *set, __u64 now_ms,
-					bool held)
+					enum budget budget)
 {
 	__u64 second = now_ms >> 10;
+	__u32 limit = set->pass_budget;
 
 	if (cpu->budget_second != second) {
 		cpu->budget_second = second;
-		cpu->passed = 0;
-		cpu->passed_held = 0;
+		__builtin_memset(cpu->passed, 0, sizeof(cpu->passed));
 	}
-	if (held)
-		return cpu->passed_held++ < set->held_budget;
-	return cpu->passed++ < set->pass_budget;
+	if (budget == BUDGET_HELD)
+		limit = set->held_budget;
+	else if (budget == BUDGET_SPEAKS_FIRST)
+		limit /= SPEAKS_FIRST_SHARE;
+	return cpu->passed[budget]++ < limit;
 }
 
 #endif

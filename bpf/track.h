@@ -3,7 +3,8 @@
  * Keeps `connections` in step with the stack: segments that leave show what a connection begins and ends
  * with, and one event tells that its socket is gone. One, and not every change of state: an event costs
  * each socket of the host, ours or not. Events can be missed (a tracing program does not interrupt itself),
- * so nothing but what is shown may depend on them.
+ * so little may depend on them: what is shown, and that the cookie of a connection which ended without a
+ * segment of the server's own is known to be used up.
  */
 #ifndef XDPH_TRACK_H
 #define XDPH_TRACK_H
@@ -49,7 +50,8 @@ static __always_inline bool track_promoted(const struct settings *set, const str
 	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST))
 		return true;
 	__sync_fetch_and_add(&word->recorded, -1);
-	return false;
+	/* Meanwhile another CPU has put in the same tuple's. */
+	return !bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST);
 }
 
 /*
@@ -67,9 +69,9 @@ static __always_inline bool track_leaving(const struct settings *set, const stru
 
 	if (word && word->recorded)
 		connection = bpf_map_lookup_elem(&connections, tuple);
-	begins = connection ? connection->state == CONNECTION_PROMOTED
-			    : !!(set->flags & SETTING_CONNECTIONS_FULL);
-	if (begins)
+	begins = connection && connection->state == CONNECTION_PROMOTED;
+	/* In a full table the entry may be missing, or that of an earlier connection. */
+	if (begins || set->flags & SETTING_CONNECTIONS_FULL)
 		used_made(hash);
 	if (!connection)
 		return false;
@@ -110,7 +112,8 @@ static __always_inline void track_gone(struct sock *sk)
 	if (!word || !word->recorded)
 		return;
 	connection = bpf_map_lookup_elem(&connections, &tuple);
-	if (!connection)
+	/* Of a tuple that is in use again already, the entry is the new connection's. One more: its FIN. */
+	if (!connection || full->snd_una - (__u32)full->bytes_acked - 1 - connection->server_isn > 1)
 		return;
 	/* Also one that never said a word. */
 	if (connection->state == CONNECTION_PROMOTED)

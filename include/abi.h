@@ -215,6 +215,8 @@ enum settings_flag {
 	SETTING_CANARY_ONCE = 1 << 0,	   /* no canary after the first confirmation */
 	SETTING_TC_VALIDATES = 1 << 1,	   /* the driver has no XDP metadata: tc looks at cookies itself */
 	SETTING_CONNECTIONS_FULL = 1 << 2, /* connections were promoted that have no entry */
+	/* What the programs set and nobody takes back. */
+	SETTINGS_OF_PROGRAMS = SETTING_TC_VALIDATES | SETTING_CONNECTIONS_FULL,
 };
 
 struct settings {

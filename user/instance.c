@@ -249,8 +249,13 @@ int instance_lock(struct instance *instance)
 int instance_store_settings(const struct instance *instance)
 {
 	const __u32 zero = 0;
+	struct settings set = instance->set, now;
 
-	return bpf_map_update_elem(instance->settings, &zero, &instance->set, BPF_EXIST) ? -errno : 0;
+	/* The programs may have set a flag of theirs since ours were read. */
+	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
+		return -errno;
+	set.flags |= now.flags & SETTINGS_OF_PROGRAMS;
+	return bpf_map_update_elem(instance->settings, &zero, &set, BPF_EXIST) ? -errno : 0;
 }
 
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which)

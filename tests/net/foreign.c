@@ -302,6 +302,30 @@ CASE("one canary whose answer goes to another MAC does not end an admission; sev
 	close(listener);
 }
 
+CASE("the device gets another MAC: it is learned, and the driver answers by it")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	long long answered, passed;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	netns_must(product.pair.server, "ip link set dev " SERVER_IF " address 02:77:00:00:00:99");
+	netns_neighbour(product.pair.client, CLIENT_IF, SERVER_IP4, "02:77:00:00:00:99");
+	/* Its first SYNs are passed as another device's, until the stack's answer shows the MAC. */
+	product_admit(&product, SERVER_IP4, PORT);
+	answered = counter(&product, "syn_answered");
+	passed = counter(&product, "syn_passed_other_mac");
+	for (int i = 0; i < 10; i++) {
+		int fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+
+		EXPECT(fd >= 0, "connection %d fails", i);
+		close(fd);
+	}
+	EXPECT(counter(&product, "syn_answered") >= answered + 9);
+	EXPECT_EQ(counter(&product, "syn_passed_other_mac"), passed, "SYNs for the new MAC are passed");
+	close(listener);
+}
+
 CASE("a SYN behind an IPv6 extension header leaves a mark, so that its TIME-WAIT is respected")
 {
 	struct product product = product_new(NULL, "--port 8080 --canary once");
