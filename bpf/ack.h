@@ -119,7 +119,8 @@ static __always_inline void reset_note(const struct packet *packet, const struct
 static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
 				      struct cpu *cpu)
 {
-	struct handshake_metadata metadata = {};
+	struct handshake_metadata metadata;
+	const struct known_word *word;
 	struct validated *way;
 	struct service *service;
 	struct claim *claim = &cpu->claim;
@@ -130,12 +131,17 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	int verdict;
 
 	tcp_tuple(packet, &tuple);
+	hash = tuple_hash(&tuple, set->hash_seed);
+	word = known_word(set, hash);
+	if (word && word->settled == known_settled(hash)) {
+		COUNT(ack_known);
+		return XDP_PASS;
+	}
 	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
 	if (!service || packet->fragment || !tcp_header_fits(packet))
 		return XDP_PASS;
 	seq = host32(packet->tcp->seq);
 	payload = packet->tcp_length - packet_tcp_header(packet);
-	hash = tuple_hash(&tuple, set->hash_seed);
 	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
 		return XDP_PASS;
 

@@ -75,14 +75,24 @@ static __always_inline bool syn_note(struct syn *syn, const struct packet *packe
 /* Whether the stack holds the tuple: then it alone can answer, and a cookie could not be promoted. */
 static __always_inline bool syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
 {
-	bool held = false;
+	struct known_word *word = known_word(syn->set, syn->hash);
+	bool settled = word && word->settled == known_settled(syn->hash), held = false;
 
-	if (known(syn->set, syn->hash)) {
+	if (settled || known(syn->set, syn->hash)) {
 		__u32 state = lookup_state(ctx, &syn->tuple, is_ipv4);
 
 		held = state && state != KERNEL_TCP_LISTEN;
 		if (!held)
 			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
+		/* Before this SYN is answered: its ACK will bear a cookie. */
+		if (!held && settled)
+			word->settled = 0;
+		/*
+		 * Not in SYN-RECEIVED: an earlier copy of the SYN may have been answered by us, and the
+		 * client may have taken that answer.
+		 */
+		if (state == KERNEL_TCP_TIME_WAIT)
+			known_settle(word, syn->hash);
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */
@@ -225,12 +235,13 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	const struct service_synack *synack = &syn->service->synack;
 	const struct cookie_options *options = &choice->options;
 	struct claim *claim = &syn->cpu->claim;
+	const __u64 now_ms = clock_ms();
 	struct answer answer = {};
 	__u16 window;
 
 	claim->tuple = syn->tuple;
 	claim->client_isn = host32(packet->tcp->seq);
-	claim->epoch = clock_epoch(syn->cpu, syn->set, syn->now_ms);
+	claim->epoch = clock_epoch(syn->cpu, syn->set, now_ms);
 	claim->service_wscale = synack->rcv_wscale;
 	claim->is_ipv4 = packet->is_ipv4;
 	claim->timestamps = options->has_timestamps;
@@ -248,7 +259,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.options.wscale = synack->rcv_wscale;
 	answer.options.has_sack = options->has_sack;
 	answer.options.has_timestamps = options->has_timestamps;
-	answer.options.tsval = (__u32)syn->now_ms + cookie_timestamp_offset(claim->hash);
+	answer.options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
 	answer.options.tsecr = syn->options.tsval;
 	if (syn_transmit(ctx, packet, syn, &answer)) {
 		/* Only a frame that would not grow gets here, and it is as it came. */
@@ -272,7 +283,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	COUNT(syn_received);
 	tcp_tuple(packet, &syn.tuple);
 	syn.hash = tuple_hash(&syn.tuple, set->hash_seed);
-	syn.now_ms = clock_ms();
+	syn.now_ms = clock_coarse_ms();
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
 	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
 	if (!syn.service)

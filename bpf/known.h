@@ -21,6 +21,19 @@ static __always_inline struct known_word *known_word(const struct settings *set,
 	return bpf_map_lookup_elem(&known_tuples, &index);
 }
 
+/* What known_word.settled says of a tuple: never 0. The word's place says the rest of the hash. */
+static __always_inline __u32 known_settled(__u64 hash)
+{
+	return (__u32)(hash >> 32) | 1;
+}
+
+/* Notes that no cookie is on its way to the tuple (abi.h). */
+static __always_inline void known_settle(struct known_word *word, __u64 hash)
+{
+	if (word && word->settled != known_settled(hash))
+		word->settled = known_settled(hash);
+}
+
 static __always_inline int known(const struct settings *set, __u64 hash)
 {
 	struct known_word *word = known_word(set, hash);

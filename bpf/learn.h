@@ -275,7 +275,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	};
 	struct service *service = bpf_map_lookup_elem(&services, &key);
 	struct bpf_sock *maker = skb->sk, *found;
-	const __u64 now_ms = clock_ms();
+	const __u64 now_ms = clock_coarse_ms();
 	struct tcp_sock *listener;
 
 	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
@@ -310,7 +310,7 @@ static __always_inline void learn_speaks_first(struct __sk_buff *skb, const stru
 	struct service *service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
 
 	if (service)
-		service->speaks_first_ms = clock_ms();
+		service->speaks_first_ms = clock_coarse_ms();
 }
 
 static __always_inline int learn(struct __sk_buff *skb)

@@ -285,16 +285,23 @@ static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *p
 	return tcp_read_network(packet, skb, false);
 }
 
-static __always_inline int promote(struct __sk_buff *skb)
+/* Whether a segment is one to look at: nearly all are not, and cost no more than this. */
+static __always_inline bool promote_concerns(struct __sk_buff *skb, const struct settings *set)
 {
-	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	return (void *)(long)skb->data_meta < (void *)(long)skb->data ||
+	       skb->tc_index == ABI_TC_INDEX_REQUEUED || skb->tc_index == ABI_TC_INDEX_ENDING ||
+	       set->flags & SETTING_TC_VALIDATES;
+}
+
+static __noinline int promote_segment(struct __sk_buff *skb, struct settings *set)
+{
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
 	struct handshake_metadata metadata = {};
 	struct packet packet = {};
 	struct tuple tuple;
 	bool requeued, ending, handed;
 
-	if (!set || !cpu)
+	if (!cpu)
 		return PROMOTE_NEXT;
 	requeued = skb->tc_index == ABI_TC_INDEX_REQUEUED;
 	ending = skb->tc_index == ABI_TC_INDEX_ENDING;
@@ -319,6 +326,13 @@ static __always_inline int promote(struct __sk_buff *skb)
 	if (!handed && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) && !requeued)
 		return PROMOTE_NEXT;
 	return promote_settle(skb, &packet, set, cpu, &tuple, &metadata, requeued);
+}
+
+static __always_inline int promote(struct __sk_buff *skb)
+{
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set && promote_concerns(skb, set) ? promote_segment(skb, set) : PROMOTE_NEXT;
 }
 
 #endif

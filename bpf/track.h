@@ -63,7 +63,7 @@ static __always_inline bool track_leaving(const struct settings *set, const stru
 					  bool closing)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
-	const struct known_word *word = known_word(set, hash);
+	struct known_word *word = known_word(set, hash);
 	struct connection *connection = NULL;
 	bool begins, soon;
 
@@ -73,12 +73,14 @@ static __always_inline bool track_leaving(const struct settings *set, const stru
 	/* In a full table the entry may be missing, or that of an earlier connection. */
 	if (begins || set->flags & SETTING_CONNECTIONS_FULL)
 		used_made(hash);
+	if (begins)
+		known_settle(word, hash);
 	if (!connection)
 		return false;
-	soon = begins && clock_ms() < connection->promoted_ms + SPEAKS_FIRST_WITHIN_MS;
+	soon = begins && clock_coarse_ms() < connection->promoted_ms + SPEAKS_FIRST_WITHIN_MS;
 	if (closing) {
 		connection->state = CONNECTION_CLOSED;
-		connection->closed_ms = clock_ms();
+		connection->closed_ms = clock_coarse_ms();
 	} else if (begins) {
 		connection->state = CONNECTION_ESTABLISHED;
 	}

@@ -166,11 +166,15 @@ struct connection {
  * Beside them: how many entries of `connections` belong to tuples of this word. Whoever would look one up
  * in vain is spared a search in a large table; the word is at hand, since the XDP program asked it just
  * now. It may count too many (what is deleted by hand), never too few.
+ *
+ * And one tuple of this word, by a part of its hash, of which it is certain that no cookie of ours is on
+ * its way to it: its connection is established, or the stack had it in TIME-WAIT when its last SYN came.
+ * Its segments are none to look for a cookie in. Whoever answers a SYN of that tuple takes it back first.
  */
 struct known_word {
 	__u64 generation[2];
 	__u32 recorded;
-	__u32 pad;
+	__u32 settled;
 	__u64 pad2;
 };
 

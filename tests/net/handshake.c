@@ -340,12 +340,19 @@ CASE("the same on a tuple that was used before: the filter still knows it, and m
 	{
 		struct hand hand = answered(&bench, v);
 		struct tcp_spec reset, first, second;
+		struct tcp_frame ack;
+		char byte;
 		int fd;
 
-		wire_send(bench.wire, &hand.spec);
+		/* The server's ACK shows that the connection is established. */
+		first = hand_data(&hand, 0, "x", 1);
+		wire_send(bench.wire, &first);
 		fd = tcp_accept(bench.listener, 1000);
 		REQUIRE(fd >= 0, "%s: not accepted", v->name);
+		EXPECT(wire_recv_flags(bench.wire, &hand.spec, ACK, SYN | RST, 1000, &ack), "%s", v->name);
+		EXPECT_EQ(tcp_read(fd, &byte, 1, 1000), 1, "%s", v->name);
 		reset = hand.spec;
+		reset.seq++;
 		reset.flags = RST;
 		wire_send(bench.wire, &reset);
 		EXPECT(WAIT_FOR(tcp_is_reset(fd), 1000), "%s", v->name);
@@ -592,6 +599,10 @@ CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is 
 		wire_send(bench.wire, &again.spec);
 		EXPECT(wire_recv_flags(bench.wire, &again.spec, SYN | ACK, RST, 2000, &second),
 		       "%s: passed, and no answer", v->name);
+		/* And a third time: now the stack holds the tuple. */
+		wire_send(bench.wire, &again.spec);
+		EXPECT(wire_recv_flags(bench.wire, &again.spec, SYN | ACK, RST, 2000, &second), "%s",
+		       v->name);
 		/* Bare ACK and data in one batch: the stack's own request must not end the connection. */
 		batch_add(bench.batch, &hand.spec);
 		batch_add(bench.batch, &data);
