@@ -276,10 +276,13 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	struct service *service = bpf_map_lookup_elem(&services, &key);
 	struct bpf_sock *maker = skb->sk, *found;
 	const __u64 now_ms = clock_coarse_ms();
+	const __u64 hash = tuple_hash(tuple, set->hash_seed);
 	struct tcp_sock *listener;
 
 	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
-	known_mark(set, tuple_hash(tuple, set->hash_seed));
+	known_mark(set, hash);
+	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
+	track_forget(known_word(set, hash), tuple);
 	if (service && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
 	    eth_mac_equal(service->device_mac, packet->eth->h_source) &&

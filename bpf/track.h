@@ -54,6 +54,13 @@ static __always_inline bool track_promoted(const struct settings *set, const str
 	return !bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST);
 }
 
+/* Takes out a tuple's entry, if there is one. */
+static __always_inline void track_forget(struct known_word *word, const struct tuple *tuple)
+{
+	if (word && word->recorded && !bpf_map_delete_elem(&connections, tuple))
+		__sync_fetch_and_add(&word->recorded, -1);
+}
+
 /*
  * A connection's first segment leaves: its cookie is used up. Or its FIN does, before the client's: then
  * the tuple stays in TIME-WAIT when the socket is gone.
@@ -120,8 +127,8 @@ static __always_inline void track_gone(struct sock *sk)
 	/* Also one that never said a word. */
 	if (connection->state == CONNECTION_PROMOTED)
 		used_made(hash);
-	if (connection->state != CONNECTION_CLOSED && !bpf_map_delete_elem(&connections, &tuple))
-		__sync_fetch_and_add(&word->recorded, -1);
+	if (connection->state != CONNECTION_CLOSED)
+		track_forget(word, &tuple);
 }
 
 #endif
