@@ -71,8 +71,22 @@ struct sock_common {
 
 struct sock_reuseport;
 
+struct inode {
+	unsigned long i_ino;
+};
+
+struct socket {
+	int type;
+};
+
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 	int sk_rcvbuf;

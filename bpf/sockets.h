@@ -19,6 +19,17 @@ static __always_inline void sockets_mark(struct bpf_iter__tcp *ctx)
 	known_mark(set, tuple_hash(&tuple, set->hash_seed));
 }
 
+static __always_inline __u64 sockets_inode(struct tcp_sock *full)
+{
+	struct socket *socket = full->inet_conn.icsk_inet.sk.sk_socket;
+	struct socket_alloc *alloc;
+
+	if (!socket)
+		return 0;
+	alloc = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct socket_alloc));
+	return alloc->vfs_inode.i_ino;
+}
+
 static __always_inline void sockets_print(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
@@ -34,6 +45,8 @@ static __always_inline void sockets_print(struct bpf_iter__tcp *ctx)
 	record.ipv6_only = BPF_CORE_READ_BITFIELD(common, skc_ipv6only);
 	record.cookie = common->skc_cookie.counter;
 	full = bpf_skc_to_tcp_sock(common);
+	if (full)
+		record.inode = sockets_inode(full);
 	if (full && record.state == KERNEL_TCP_LISTEN) {
 		struct sock *sk = &full->inet_conn.icsk_inet.sk;
 

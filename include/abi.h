@@ -301,6 +301,7 @@ struct socket_record {
 	__u8 ipv6_only;
 	__u8 pad[2];
 	__u64 cookie;
+	__u64 inode; /* by which /proc/PID/fd names it; 0: of no process (not accepted yet, orphaned) */
 	/*
 	 * Of a connection that has sockets' full size: its initial sequence numbers by what it has received
 	 * and what was acknowledged. One more, each, when a FIN has been.

@@ -214,9 +214,14 @@ int command_listeners(const struct command *command, int argc, char **argv)
 	struct instance instance;
 	json_t *rows;
 	long count;
-	int code = sockets_command(command, argc, argv, &common, &instance, &sockets, &count);
+	int code = common_parse(command, argc, argv, &common);
 
 	if (code >= 0)
+		return code;
+	if (optind < argc)
+		return usage_fail("listeners takes no argument: '%s'", argv[optind]);
+	code = sockets_open(&common, &instance, &sockets, &count);
+	if (code)
 		return code;
 	rows = collect(&instance, sockets, only_listeners(sockets, count));
 	free(sockets);

@@ -34,7 +34,13 @@ static const struct command commands[] = {
 	  command_status },
 	{ "listeners", "", "listening sockets and their services: control information, admitted or why not",
 	  NULL, command_listeners },
-	{ "connections", "", "control information of each connection on the protected ports", NULL,
+	{ "connections", "[OPTIONS]", "control information of each connection on the protected ports",
+	  "  --state LIST         only those: established,time-wait,...\n"
+	  "  --port LIST          only of these local ports: 80,443,8000-8099\n"
+	  "  --local PREFIX       only of these local addresses: 192.0.2.0/24, 2001:db8::1\n"
+	  "  --remote PREFIX      only from there\n"
+	  "  --promoted           only those that the driver's handshake made\n"
+	  "  --sort KEY           local (default), remote, state, age, mss; -KEY: the other way round\n",
 	  command_connections },
 	{ "stats", "", "every counter with its meaning", NULL, command_stats },
 	{ "set", "ADDR:PORT KEY=VALUE...", "change a service: policy=always|shadow",

@@ -35,45 +35,137 @@ static const char *cell(const json_t *row, const char *key, char room[32])
 	}
 }
 
+/* Without printf(), which took half of the time of a long list. */
 static void print_cell(const char *text, const struct column *column, int width, bool last)
 {
-	if (column->right)
-		printf("%*s", width, text);
-	else if (last)
-		fputs(text, stdout);
-	else
-		printf("%-*s", width, text);
-	fputs(last ? "\n" : "  ", stdout);
+	const int length = (int)strlen(text);
+
+	for (int i = length; column->right && i < width; i++)
+		putchar_unlocked(' ');
+	fwrite_unlocked(text, 1, (size_t)length, stdout);
+	for (int i = length; !column->right && !last && i < width; i++)
+		putchar_unlocked(' ');
+	fwrite_unlocked("  ", 1, last ? 0 : 2, stdout);
+	if (last)
+		putchar_unlocked('\n');
+}
+
+void output_begin(struct output_list *list, const struct column *columns, bool json)
+{
+	enum { BUFFER = 1 << 18 };
+
+	*list = (struct output_list){ .columns = columns, .json = json };
+	if (!output_colours())
+		setvbuf(stdout, NULL, _IOFBF, BUFFER);
+}
+
+/* All cells of a row in one piece. */
+static char *row_cells(const json_t *row, const struct column *columns)
+{
+	char text[1024], room[32];
+	size_t at = 0;
+	char *copy;
+
+	for (; columns->key; columns++) {
+		const int length = snprintf(text + at, sizeof(text) - at, "%s",
+					    cell(row, columns->key, room));
+
+		if (length < 0 || at + (size_t)length + 2 > sizeof(text)) {
+			text[sizeof(text) - 1] = '\0'; /* too long a row is cut */
+			at = sizeof(text);
+			break;
+		}
+		at += (size_t)length + 1;
+	}
+	copy = calloc(1, at + COLUMNS_MAX); /* missing cells are empty */
+	if (copy)
+		memcpy(copy, text, at);
+	return copy;
+}
+
+bool output_row(struct output_list *list, json_t *row)
+{
+	bool done = true;
+
+	if (list->json) {
+		char text[2048];
+		const size_t length = json_dumpb(row, text, sizeof(text), JSON_PRESERVE_ORDER);
+
+		fputs(list->count ? ",\n" : "[\n", stdout);
+		if (length && length <= sizeof(text))
+			fwrite(text, 1, length, stdout);
+		else
+			json_dumpf(row, stdout, JSON_PRESERVE_ORDER);
+		list->count++;
+	} else {
+		if (!(list->count & (list->count - 1))) {
+			char **more = realloc(list->lines,
+					      (list->count ? list->count * 2 : 1) * sizeof(*more));
+
+			list->lines = more ?: list->lines;
+			done = more;
+		}
+		if (done)
+			done = (list->lines[list->count] = row_cells(row, list->columns));
+		list->count += done;
+	}
+	json_decref(row);
+	return done;
+}
+
+void output_end(struct output_list *list, const char *empty)
+{
+	int width[COLUMNS_MAX], count = 0;
+	const bool colours = output_colours();
+
+	if (list->json) {
+		puts(list->count ? "\n]" : "[]");
+		return;
+	}
+	if (!list->count) {
+		puts(empty);
+		return;
+	}
+	for (; list->columns[count].key && count < COLUMNS_MAX; count++)
+		width[count] = (int)strlen(list->columns[count].title);
+	for (size_t i = 0; i < list->count; i++) {
+		const char *text = list->lines[i];
+
+		for (int c = 0; c < count; c++) {
+			const int length = (int)strlen(text);
+
+			if (length > width[c])
+				width[c] = length;
+			text += length + 1;
+		}
+	}
+	if (colours)
+		fputs("\033[1m", stdout);
+	for (int c = 0; c < count; c++)
+		print_cell(list->columns[c].title, &list->columns[c], width[c], c == count - 1);
+	if (colours)
+		fputs("\033[0m", stdout);
+	for (size_t i = 0; i < list->count; i++) {
+		const char *text = list->lines[i];
+
+		for (int c = 0; c < count; c++) {
+			print_cell(text, &list->columns[c], width[c], c == count - 1);
+			text += strlen(text) + 1;
+		}
+		free(list->lines[i]);
+	}
+	free(list->lines);
+	list->lines = NULL;
 }
 
 void output_table(const json_t *rows, const struct column *columns, const char *empty)
 {
-	int width[COLUMNS_MAX], count = 0;
-	bool colours = output_colours();
-	char room[32];
+	struct output_list list;
 	json_t *row;
 	size_t i;
 
-	if (!json_array_size(rows)) {
-		puts(empty);
-		return;
-	}
-	for (; columns[count].key && count < COLUMNS_MAX; count++)
-		width[count] = (int)strlen(columns[count].title);
+	output_begin(&list, columns, false);
 	json_array_foreach (rows, i, row)
-		for (int c = 0; c < count; c++) {
-			int length = (int)strlen(cell(row, columns[c].key, room));
-
-			if (length > width[c])
-				width[c] = length;
-		}
-	if (colours)
-		fputs("\033[1m", stdout);
-	for (int c = 0; c < count; c++)
-		print_cell(columns[c].title, &columns[c], width[c], c == count - 1);
-	if (colours)
-		fputs("\033[0m", stdout);
-	json_array_foreach (rows, i, row)
-		for (int c = 0; c < count; c++)
-			print_cell(cell(row, columns[c].key, room), &columns[c], width[c], c == count - 1);
+		output_row(&list, json_incref(row));
+	output_end(&list, empty);
 }

@@ -4,6 +4,7 @@
 #define XDPH_OUTPUT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <jansson.h>
 
@@ -12,6 +13,23 @@ struct column {
 	const char *title;
 	bool right; /* numbers */
 };
+
+/*
+ * Rows one after the other, for long lists: as a table, whose rows are printed at the end, or as an array
+ * of JSON, a row a line, printed as they come.
+ */
+struct output_list {
+	const struct column *columns;
+	bool json;
+	size_t count;
+	char **lines; /* of a table: its cells one after the other, each with its end */
+};
+
+void output_begin(struct output_list *list, const struct column *columns, bool json);
+/* Takes @row over. False if memory is short. */
+bool output_row(struct output_list *list, json_t *row);
+/* Prints what there is to print still: @empty for a table without rows. */
+void output_end(struct output_list *list, const char *empty);
 
 /* Prints @rows as an aligned table, the title bold on a terminal. Nothing but @empty if there are none. */
 void output_table(const json_t *rows, const struct column *columns, const char *empty);

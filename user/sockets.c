@@ -70,21 +70,16 @@ long sockets_read(const struct instance *instance, struct socket_record **record
 	return (long)(have / sizeof(**records));
 }
 
-int sockets_command(const struct command *command, int argc, char **argv, struct common_options *common,
-		    struct instance *instance, struct socket_record **records, long *count)
+int sockets_open(const struct common_options *common, struct instance *instance,
+		 struct socket_record **records, long *count)
 {
-	int code = common_parse(command, argc, argv, common);
+	int code = instance_open(instance, common->pin_path, true);
 
-	if (code >= 0)
-		return code;
-	if (optind < argc)
-		return usage_fail("%s takes no argument: '%s'", command->name, argv[optind]);
-	code = instance_open(instance, common->pin_path, true);
 	if (code)
 		return code;
 	*count = sockets_read(instance, records);
 	if (*count >= 0)
-		return -1;
+		return EXIT_DONE;
 	instance_close(instance);
 	return fail("cannot list sockets: %s", strerror((int)-*count));
 }
@@ -106,39 +101,93 @@ static int forget_connection(const struct instance *instance, const struct tuple
 	return 1;
 }
 
+long connections_read(const struct instance *instance, struct connection_record **records)
+{
+	enum { BATCH = 4096 };
+	struct tuple *keys = malloc(BATCH * sizeof(*keys));
+	struct connection *values = malloc(BATCH * sizeof(*values));
+	struct connection_record *all = NULL, *more;
+	size_t have = 0;
+	__u32 token, *in = NULL, count;
+	int error = keys && values ? 0 : -ENOMEM;
+	bool last = false;
+
+	while (!error && !last) {
+		count = BATCH;
+		/* ENOENT: this was the last batch. A bucket larger than a batch (ENOSPC) cannot be. */
+		if (bpf_map_lookup_batch(instance->connections, in, &token, keys, values, &count, NULL)) {
+			last = errno == ENOENT;
+			error = last ? 0 : -errno;
+		}
+		if (error || !count)
+			continue;
+		in = &token;
+		more = realloc(all, (have + count) * sizeof(*all));
+		if (!more) {
+			error = -ENOMEM;
+			continue;
+		}
+		all = more;
+		for (__u32 i = 0; i < count; i++)
+			all[have++] = (struct connection_record){ keys[i], values[i] };
+	}
+	free(keys);
+	free(values);
+	if (error) {
+		free(all);
+		return error;
+	}
+	if (have)
+		qsort(all, have, sizeof(*all), compare_tuples);
+	*records = all;
+	return (long)have;
+}
+
+const struct connection *connections_find(const struct connection_record *records, long count,
+					  const struct tuple *tuple)
+{
+	const struct connection_record *found = count ? bsearch(tuple, records, (size_t)count,
+								sizeof(*records), compare_tuples)
+						      : NULL;
+
+	return found ? &found->connection : NULL;
+}
+
 long connections_sweep(const struct instance *instance)
 {
-	struct socket_record *records = NULL;
 	const unsigned long long now_ms = monotonic_ms();
-	struct connection connection;
+	struct connection_record *connections = NULL;
+	struct socket_record *records = NULL;
+	long count, connection_count, swept = 0;
 	struct known_word *words;
-	struct tuple key, next;
-	long count, swept = 0;
 	size_t size;
-	bool more;
 
 	words = instance_known_words(instance, &size);
 	if (!words)
 		return -errno;
-	count = sockets_read(instance, &records);
+	/* In this order: whatever is promoted in between is not among the connections. */
+	connection_count = connections_read(instance, &connections);
+	count = connection_count < 0 ? connection_count : sockets_read(instance, &records);
 	if (count < 0) {
 		munmap(words, size);
+		free(connections);
 		return count;
 	}
-	qsort(records, (size_t)count, sizeof(*records), compare_tuples);
-	more = !bpf_map_get_next_key(instance->connections, NULL, &next);
-	while (more) {
-		key = next;
-		more = !bpf_map_get_next_key(instance->connections, &key, &next);
-		if (bpf_map_lookup_elem(instance->connections, &key, &connection) ||
-		    bsearch(&key, records, (size_t)count, sizeof(*records), compare_tuples))
+	if (count)
+		qsort(records, (size_t)count, sizeof(*records), compare_tuples);
+	for (long i = 0; i < connection_count; i++) {
+		const struct connection_record *record = &connections[i];
+
+		if (count &&
+		    bsearch(&record->tuple, records, (size_t)count, sizeof(*records), compare_tuples))
 			continue;
-		/* One promoted since the sockets were read is not in the list yet. */
-		if (now_ms < connection.promoted_ms + 2 * instance->set.epoch_ms)
+		/* Its first segment may still be on its way to the stack; and its cookie lives. */
+		if (now_ms < record->connection.promoted_ms + 2 * instance->set.epoch_ms)
 			continue;
-		swept += forget_connection(instance, &key, words);
+		swept += forget_connection(instance, &record->tuple, words);
 	}
 	munmap(words, size);
+	free(connections);
 	free(records);
 	return swept;
 }

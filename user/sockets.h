@@ -10,15 +10,30 @@
 #include "instance.h"
 
 /*
- * What the commands that list sockets begin with: parses options of which none is their own, opens the
- * instance and reads all sockets. Returns -1 to go on, with *instance open and *records to be freed; else
- * the exit code.
+ * What the commands that list sockets begin with, after their options: opens the instance and reads all
+ * sockets. Returns EXIT_DONE, with *instance open and *records to be freed; else it has said why not.
  */
-int sockets_command(const struct command *command, int argc, char **argv, struct common_options *common,
-		    struct instance *instance, struct socket_record **records, long *count);
+int sockets_open(const struct common_options *common, struct instance *instance,
+		 struct socket_record **records, long *count);
 
 /* Reads all sockets. *records is to be freed. Returns their number, or -errno. */
 long sockets_read(const struct instance *instance, struct socket_record **records);
+
+/* An entry of map `connections` with its key. */
+struct connection_record {
+	struct tuple tuple;
+	struct connection connection;
+};
+
+/*
+ * Reads all entries of `connections`, in the order of their tuples. *records is to be freed. Returns their
+ * number, or -errno.
+ */
+long connections_read(const struct instance *instance, struct connection_record **records);
+
+/* The tuple's entry among them, or NULL. */
+const struct connection *connections_find(const struct connection_record *records, long count,
+					  const struct tuple *tuple);
 
 /*
  * Forgets connections that the stack no longer has: whose closing no event told, and those whose TIME-WAIT

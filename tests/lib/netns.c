@@ -35,7 +35,7 @@ enum {
 	MAX_NETNS = 64,
 	MAX_CHILDREN = 256,
 	COMMAND_SIZE = 4096,
-	SAID_SIZE = 256 * 1024,
+	SAID_SIZE = 8 << 20,
 };
 
 struct child {
