@@ -185,7 +185,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 {
 	const struct tcp_options *options = &cpu->header.walk.found;
 	const __u32 shape = synack_shape(packet);
-	bool fresh = !service, canary;
+	bool fresh = !service, canary, gone;
 	__u8 granted, offered;
 
 	if (!tcp_header_fits(packet) || !tcp_header_read(skb, false, packet, &cpu->header) || !options->mss)
@@ -196,6 +196,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	if (!service)
 		return;
 	canary = synack_of_canary(service, packet, tuple);
+	gone = !fresh && !service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
 	if (elapsed_ms(now_ms, service->synack.read_ms) >= set->canary_gap_ms) {
 		service->synack.read_ms = now_ms;
 		service->synack.shapes = shape;
@@ -214,6 +215,15 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.rcv_wscale_before = service->synack.rcv_wscale;
 		service->synack.rcv_wscale = options->wscale;
 		service->synack.rcv_wscale_changed_ms = fresh ? 0 : now_ms;
+	}
+	if (gone && !canary) {
+		/*
+		 * It listens again. Canaries that met a closed port say nothing of it: the next SYN is one,
+		 * and the one behind that is answered.
+		 */
+		service->canary.waiting_since_ms = 0;
+		service->canary.sent_ms = 0;
+		service->admission = SERVICE_WAITING;
 	}
 	if (!fresh && !canary)
 		return;

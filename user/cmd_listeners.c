@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* `listeners`: what listens on the protected ports, and what has been learned of each. */
+/*
+ * `listeners`: every listening socket on the protected ports with the control information that it keeps,
+ * and each service that was learned for it.
+ */
 #include <net/if.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +17,7 @@
 #include "log.h"
 #include "output.h"
 #include "policy.h"
+#include "process.h"
 #include "sockets.h"
 
 enum {
@@ -48,18 +53,45 @@ static bool serves(const struct socket_record *socket, const struct service_key 
 	return address_equal(&socket->tuple.local, &key->address);
 }
 
-static void add_socket(json_t *row, const struct socket_record *socket)
+/* What about the socket matters for its handshakes: "mptcp save-syn", or "-". */
+static void kind_names(__u8 kind, char text[64])
 {
-	char endpoint[FORMAT_ENDPOINT];
+	static const struct {
+		__u8 bit;
+		const char *name;
+	} names[] = {
+		{ LISTENER_MPTCP, "mptcp" },	     { LISTENER_SIGNATURE, "signed" },
+		{ LISTENER_SAVE_SYN, "save-syn" },   { LISTENER_DEFER_ACCEPT, "defer-accept" },
+		{ LISTENER_NEEDS_ECN, "needs-ecn" },
+	};
 
-	if (!socket)
-		return;
-	format_endpoint(&socket->tuple.local, socket->tuple.local_port, endpoint);
-	json_object_set_new(row, "socket", json_string(endpoint));
+	*text = '\0';
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (kind & names[i].bit)
+			sprintf(text + strlen(text), "%s%s", *text ? " " : "", names[i].name);
+}
+
+/* The control information that a listening socket keeps. */
+static void add_socket(json_t *row, const struct socket_record *socket,
+		       const struct process_table *processes)
+{
+	const struct passwd *user = getpwuid(socket->uid);
+	char text[FORMAT_ENDPOINT], kinds[64];
+	const char *process;
+
+	format_endpoint(&socket->tuple.local, socket->tuple.local_port, text);
+	json_object_set_new(row, "socket", json_string(text));
 	json_object_set_new(row, "backlog", json_integer(socket->backlog));
 	json_object_set_new(row, "backlog_max", json_integer(socket->backlog_max));
 	json_object_set_new(row, "rcvbuf", json_integer(socket->rcvbuf));
+	json_object_set_new(row, "window_clamp",
+			    socket->window_clamp ? json_integer(socket->window_clamp) : json_null());
+	kind_names(socket->listener_kind, kinds);
+	json_object_set_new(row, "options", *kinds ? json_string(kinds) : json_null());
 	json_object_set_new(row, "uid", json_integer(socket->uid));
+	json_object_set_new(row, "user", user ? json_string(user->pw_name) : json_null());
+	process = process_text(processes, socket->inode, text);
+	json_object_set_new(row, "process", process ? json_string(process) : json_null());
 }
 
 static const char *service_reason(const struct instance *instance, const struct service *service,
@@ -89,12 +121,32 @@ static json_t *granted(const struct service *service, __u8 option)
 	return service->synack.refused & option ? json_false() : json_null();
 }
 
+static json_t *vlan_id(__u32 number)
+{
+	return number & 0xffff ? json_integer((number & 0xffff) - 1) : json_null();
+}
+
+/* How long ago that was, as a number and for people; nothing if it never was. */
+static void add_moment(json_t *row, const char *name, unsigned long long then_ms)
+{
+	const unsigned long long now_ms = monotonic_ms(), ago_ms = now_ms > then_ms ? now_ms - then_ms : 0;
+	char key[32], age[16];
+
+	if (!then_ms)
+		return;
+	snprintf(key, sizeof(key), "%s_ms_ago", name);
+	json_object_set_new(row, key, json_integer((json_int_t)ago_ms));
+	snprintf(key, sizeof(key), "%s_ago", name);
+	format_age(ago_ms / 1000, age);
+	json_object_set_new(row, key, json_string(age));
+}
+
 static json_t *service_row(const struct instance *instance, const struct service_key *key,
-			   const struct service *service, const struct socket_record *socket)
+			   const struct service *service, const struct socket_record *socket,
+			   const struct process_table *processes)
 {
 	const char *reason = service_reason(instance, service, socket);
-	char endpoint[FORMAT_ENDPOINT], device[IF_NAMESIZE] = "?", age[16];
-	const unsigned long long now_ms = monotonic_ms();
+	char endpoint[FORMAT_ENDPOINT], device[IF_NAMESIZE] = "?";
 	bool admitted = service->admission == SERVICE_ADMITTED && !service->synack.listener_kind &&
 			socket && !instance_unanswered(instance, service);
 	json_t *row = json_object();
@@ -103,7 +155,8 @@ static json_t *service_row(const struct instance *instance, const struct service
 	if_indextoname(key->ifindex, device);
 	json_object_set_new(row, "local", json_string(endpoint));
 	json_object_set_new(row, "device", json_string(device));
-	json_object_set_new(row, "vlan", key->vlan ? json_integer((key->vlan & 0xffff) - 1) : json_null());
+	json_object_set_new(row, "vlan", vlan_id(key->vlan));
+	json_object_set_new(row, "vlan_outer", vlan_id(key->vlan >> 16));
 	json_object_set_new(row, "policy", json_string(policy_names[service->policy & 1]));
 	json_object_set_new(row, "admitted", json_boolean(admitted));
 	json_object_set_new(row, "reason", reason ? json_string(reason) : json_null());
@@ -118,17 +171,15 @@ static json_t *service_row(const struct instance *instance, const struct service
 	json_object_set_new(row, "ecn", granted(service, OPTION_ECN));
 	json_object_set_new(row, "ttl", json_integer(service->synack.ttl));
 	json_object_set_new(row, "tos", json_integer(service->synack.tos));
-	if (service->confirmed_ms) {
-		json_object_set_new(row, "confirmed_ms_ago",
-				    json_integer((json_int_t)(now_ms - service->confirmed_ms)));
-		format_age((now_ms - service->confirmed_ms) / 1000, age);
-		json_object_set_new(row, "confirmed", json_string(age));
-	}
-	add_socket(row, socket);
+	if (admitted)
+		add_moment(row, "admitted", service->admitted_ms);
+	add_moment(row, "confirmed", service->confirmed_ms);
+	if (socket)
+		add_socket(row, socket, processes);
 	return row;
 }
 
-static json_t *bare_row(const struct socket_record *socket)
+static json_t *bare_row(const struct socket_record *socket, const struct process_table *processes)
 {
 	char endpoint[FORMAT_ENDPOINT];
 	json_t *row = json_object();
@@ -143,7 +194,7 @@ static json_t *bare_row(const struct socket_record *socket)
 	json_object_set_new(row, "mss", json_null());
 	json_object_set_new(row, "rcv_wscale", json_null());
 	json_object_set_new(row, "window", json_null());
-	add_socket(row, socket);
+	add_socket(row, socket, processes);
 	return row;
 }
 
@@ -159,7 +210,8 @@ static long only_listeners(struct socket_record *sockets, long count)
 }
 
 /* One row a service, with the socket behind it; then the sockets of which nothing has been learned. */
-static json_t *collect(const struct instance *instance, const struct socket_record *sockets, long count)
+static json_t *collect(const struct instance *instance, const struct socket_record *sockets, long count,
+		       const struct process_table *processes)
 {
 	bool *shown = calloc((size_t)count + 1, sizeof(*shown));
 	struct service_key key, next;
@@ -181,36 +233,72 @@ static json_t *collect(const struct instance *instance, const struct socket_reco
 					socket = &sockets[i];
 				shown[i] = true;
 			}
-		json_array_append_new(rows, service_row(instance, &key, &service, socket));
+		json_array_append_new(rows, service_row(instance, &key, &service, socket, processes));
 	}
 	for (long i = 0; i < count && shown; i++)
 		if (!shown[i])
-			json_array_append_new(rows, bare_row(&sockets[i]));
+			json_array_append_new(rows, bare_row(&sockets[i], processes));
 	free(shown);
 	return rows;
 }
 
-int command_listeners(const struct command *command, int argc, char **argv)
+/* For people: the sockets, and what was learned for them. */
+static void print_plain(const json_t *rows, const struct socket_record *sockets, long count,
+			const struct process_table *processes)
 {
-	static const struct column columns[] = {
-		{ "local", "Local", false },
+	static const struct column socket_columns[] = {
+		{ "socket", "Socket", false },
+		{ "backlog", "Queue", true },
+		{ "backlog_max", "Of", true },
+		{ "rcvbuf", "Rcvbuf", true },
+		{ "window_clamp", "Clamp", true },
+		{ "user", "User", false },
+		{ "process", "Process", false },
+		{ "options", "Options", false },
+		{},
+	};
+	static const struct column service_columns[] = {
+		{ "local", "Service", false },
 		{ "device", "Device", false },
+		{ "vlan", "VLAN", true },
 		{ "policy", "Policy", false },
 		{ "admitted", "Admitted", false },
-		{ "confirmed", "Confirmed", true },
+		{ "admitted_ago", "Since", true },
+		{ "confirmed_ago", "Confirmed", true },
 		{ "mss", "MSS", true },
 		{ "window", "Window", true },
 		{ "rcv_wscale", "Scale", true },
 		{ "sack", "SACK", false },
 		{ "timestamps", "TS", false },
 		{ "ecn", "ECN", false },
-		{ "backlog", "Queue", true },
-		{ "backlog_max", "Of", true },
+		{ "ttl", "TTL", true },
 		{ "reason", "Why not", false },
 		{},
 	};
+	struct output_list list;
+	json_t *row;
+	size_t i;
+
+	output_begin(&list, socket_columns, false);
+	for (long j = 0; j < count; j++) {
+		row = json_object();
+		add_socket(row, &sockets[j], processes);
+		output_row(&list, row);
+	}
+	output_end(&list, "nothing listens on the protected ports");
+	putchar('\n');
+	output_begin(&list, service_columns, false);
+	json_array_foreach (rows, i, row)
+		if (json_object_get(row, "device"))
+			output_row(&list, json_incref(row));
+	output_end(&list, "no service is learned yet: the first SYN to each will show it");
+}
+
+int command_listeners(const struct command *command, int argc, char **argv)
+{
 	struct common_options common = { .pin_path = PIN_PATH };
 	struct socket_record *sockets = NULL;
+	struct process_table processes;
 	struct instance instance;
 	json_t *rows;
 	long count;
@@ -223,13 +311,16 @@ int command_listeners(const struct command *command, int argc, char **argv)
 	code = sockets_open(&common, &instance, &sockets, &count);
 	if (code)
 		return code;
-	rows = collect(&instance, sockets, only_listeners(sockets, count));
-	free(sockets);
+	count = only_listeners(sockets, count);
+	process_table_read(&processes);
+	rows = collect(&instance, sockets, count, &processes);
 	instance_close(&instance);
 	if (common.json)
 		output_json(rows);
 	else
-		output_table(rows, columns, "nothing listens on the protected ports");
+		print_plain(rows, sockets, count, &processes);
+	process_table_free(&processes);
+	free(sockets);
 	json_decref(rows);
 	return EXIT_DONE;
 }

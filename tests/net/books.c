@@ -20,6 +20,9 @@ enum {
 	RANDOM_CONNECTIONS = 20000,
 	MANY = 100000,
 	HOLDERS = 16,
+	CHURN_MS = 5000,
+	CHURN_SOCKETS = 1000,
+	FULL = 2000,
 };
 
 static unsigned int seed = 20261;
@@ -356,6 +359,195 @@ CASE("100,000 connections are listed in under two seconds")
 		   "true");
 	for (int i = 0; i < HOLDERS; i++)
 		netns_stop(child[i], SIGKILL, 5000);
+}
+
+CASE("listeners shows the control information of every listening socket, and what was learned for it")
+{
+	struct product product = product_new(NULL, "--port 8080-8082");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 7), quiet, clients[5], size = 50000;
+	json_t *rows, *row;
+	char self[64];
+
+	REQUIRE(!setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)));
+	quiet = tcp_listen(product.pair.server, SERVER_IP6, PORT + 1, 9);
+	for (int i = 0; i < 5; i++)
+		clients[i] = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+	rows = product_json(&product, "listeners");
+	EXPECT_EQ(json_array_size(rows), 2);
+	row = json_array_get(rows, 0);
+	snprintf(self, sizeof(self), "%d/books", getpid());
+	EXPECT_STR(json_string_value(json_object_get(row, "local")), SERVER_IP4 ":8080");
+	EXPECT_STR(json_string_value(json_object_get(row, "socket")), "[::]:8080");
+	EXPECT_STR(json_string_value(json_object_get(row, "device")), SERVER_IF);
+	EXPECT_STR(json_string_value(json_object_get(row, "process")), self);
+	EXPECT_STR(json_string_value(json_object_get(row, "user")), "root");
+	EXPECT_EQ(json_integer_value(json_object_get(row, "backlog")), 5);
+	EXPECT_EQ(json_integer_value(json_object_get(row, "backlog_max")), 7);
+	EXPECT_EQ(json_integer_value(json_object_get(row, "rcvbuf")), 2 * size);
+	EXPECT(json_is_true(json_object_get(row, "admitted")));
+	EXPECT(json_is_integer(json_object_get(row, "admitted_ms_ago")));
+	row = json_array_get(rows, 1);
+	EXPECT_STR(json_string_value(json_object_get(row, "local")), "[" SERVER_IP6 "]:8081");
+	EXPECT(json_is_false(json_object_get(row, "admitted")));
+	EXPECT_STR(json_string_value(json_object_get(row, "reason")), "no SYN-ACK seen yet");
+	EXPECT_EQ(json_integer_value(json_object_get(row, "backlog_max")), 9);
+	json_decref(rows);
+	EXPECT(netns_output(product.pair.server,
+			    PROGRAM " listeners --pin-path %s | awk '/^Socket/ { q = index($0, \"  Of\") } "
+				    "/:808/ && !s { n += "
+				    "substr($0, q, 4) } /^Service/ { s = 1; at = index($0, \"Device\") } s "
+				    "&& /" SERVER_IF "/ { ok = substr($0, at, 11) == \"" SERVER_IF
+				    "\" } END { exit !(n == 16 && ok) }'",
+			    product.pins),
+	       "columns do not align: %s",
+	       netns_output(product.pair.server, PROGRAM " listeners --pin-path %s", product.pins));
+	for (int i = 0; i < 5; i++)
+		close(clients[i]);
+	close(listener);
+	close(quiet);
+}
+
+/* ---- sockets that come and go ---- */
+
+struct churn {
+	const struct product *product;
+	const struct netns *elsewhere;
+	int rate; /* a pipe: how many a second */
+};
+
+/*
+ * Listens and closes as fast as it goes, so that the memory of a listener that is gone becomes one of
+ * another port, of another address, or of another namespace's same port.
+ */
+static int listen_and_close(void *arg)
+{
+	const struct churn *churn = arg;
+	const struct netns *server = churn->product->pair.server;
+	const int64_t began = now_ms();
+	static int fds[CHURN_SOCKETS];
+	long count = 0;
+
+	while (now_ms() - began < CHURN_MS) {
+		/* Many at once: the memory of the one that is gone is among what they get. */
+		for (int i = 0; i < CHURN_SOCKETS; i++)
+			fds[i] = i & 1 ? tcp_listen(churn->elsewhere, NULL, 8000 + i / 2, 16)
+				       : tcp_listen(server, i & 2 ? "10.77.0.9" : SERVER_IP4, 9000 + i / 2,
+						    16);
+		for (int i = 0; i < CHURN_SOCKETS; i++)
+			close(fds[i]);
+		count += CHURN_SOCKETS;
+	}
+	count = count * 1000 / (now_ms() - began);
+	EXPECT_EQ(write(churn->rate, &count, sizeof(count)), sizeof(count));
+	return 0;
+}
+
+/* Namespaces with the same address and port come and go. */
+static int namespaces_come_and_go(void *arg)
+{
+	const int64_t began = now_ms();
+
+	(void)arg;
+	while (now_ms() - began < CHURN_MS) {
+		struct netns *ns = netns_new("gone");
+
+		netns_must(ns, "ip link add veth7 type veth peer veth8 && ip addr add " SERVER_IP4
+			       "/24 dev veth7 && ip link set veth7 up");
+		close(tcp_listen(ns, SERVER_IP4, PORT, 16));
+		(void)tcp_listen(ns, NULL, PORT, 16); /* ends with the namespace, or after it */
+		netns_delete(ns);
+	}
+	return 0;
+}
+
+CASE("10,000 sockets a second listen and close, namespaces come and go: none is taken for one that is gone")
+{
+	struct product product = product_new(NULL, "--port 8000-9999");
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct netns *elsewhere = netns_new("elsewhere");
+	int listener = tcp_listen(product.pair.server, SERVER_IP4, PORT, 64), rate[2], sent = 0, shown = 0;
+	struct churn churn = { .product = &product, .elsewhere = elsewhere };
+	long long answered;
+	long a_second = 0;
+	pid_t sockets, namespaces;
+	int64_t began;
+
+	netns_must(product.pair.server, "ip addr add 10.77.0.9/24 dev " SERVER_IF);
+	product_admit(&product, SERVER_IP4, PORT);
+	close(listener);
+	REQUIRE(!pipe(rate));
+	churn.rate = rate[1];
+	sockets = netns_fork(product.pair.server, listen_and_close, &churn);
+	namespaces = netns_fork(NULL, namespaces_come_and_go, NULL);
+	for (began = now_ms(); now_ms() - began < CHURN_MS; sent++) {
+		struct hand hand = hand_new(wire, 1 + sent % 200, (uint16_t)(20000 + sent % 20000),
+					    SERVER_IP4, PORT, true);
+		struct tcp_frame answer;
+
+		wire_send(wire, &hand.spec);
+		REQUIRE(wire_recv(wire, &hand.spec, 2000, &answer), "SYN %d: nobody answers", sent);
+		if (!EXPECT(answer.flags & RST, "SYN %d is answered for a socket that is gone", sent))
+			break;
+		nap(); /* within the budget for passing */
+		if (sent % 500)
+			continue;
+		/* The service is still shown, and no socket behind it. */
+		EXPECT_STR(netns_output(product.pair.server,
+					PROGRAM " listeners --json --pin-path %s | jq -c '.[] | "
+						"select(.local == \"" SERVER_IP4
+						":8080\") | [.admitted, .socket]'",
+					product.pins),
+			   "[false,null]");
+		shown++;
+	}
+	EXPECT_EQ(read(rate[0], &a_second, sizeof(a_second)), sizeof(a_second));
+	printf("# %ld sockets a second, %d SYNs\n", a_second, sent);
+	EXPECT(a_second > 10000 && sent > 1000 && shown > 1);
+	EXPECT_EQ(netns_stop(sockets, 0, 5000), 0);
+	EXPECT_EQ(netns_stop(namespaces, 0, 5000), 0);
+
+	/* And one that begins to listen now is answered for from its third handshake on. */
+	listener = tcp_listen(product.pair.server, SERVER_IP4, PORT, 64);
+	answered = counter(&product, "syn_answered");
+	for (int i = 0; i < 3; i++) {
+		int fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+
+		EXPECT(fd >= 0);
+		close(fd);
+	}
+	EXPECT_EQ(counter(&product, "syn_answered"), answered + 1);
+	close(listener);
+	wire_close(wire);
+}
+
+CASE("a full table of connections: promotion goes on, it is counted and warned of, and the list is right")
+{
+	struct product product = product_new(NULL, "--port 8080 --connections 1024");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), clients[FULL], servers[FULL];
+	long long full;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	for (int fd; (fd = tcp_accept(listener, 50)) >= 0;)
+		close(fd);
+	for (int i = 0; i < FULL; i++) {
+		clients[i] = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000);
+		servers[i] = tcp_accept(listener, 3000);
+		REQUIRE(clients[i] >= 0 && servers[i] >= 0, "connection %d", i);
+	}
+	full = counter(&product, "connections_full");
+	EXPECT(full > FULL - 1024 - 200, "%lld were not recorded", full);
+	EXPECT(counter(&product, "promoted") > FULL - 200);
+	EXPECT(strstr(netns_output(product.pair.server, PROGRAM " status --pin-path %s", product.pins)
+			      ?: "",
+		      "connections are not recorded"),
+	       "%s", netns_said());
+	expect_same_lines(&product, "with a full table");
+	for (int i = 0; i < FULL; i++) {
+		EXPECT_EQ(write(clients[i], "x", 1), 1);
+		close(clients[i]);
+		close(servers[i]);
+	}
+	close(listener);
 }
 
 int main(int argc, char **argv)

@@ -244,6 +244,49 @@ CASE("bpftool shows services and connections by the names of fields and enumerat
 	close(listener);
 }
 
+CASE("every pinned map is readable by its BTF, and a policy written by bpftool takes effect")
+{
+	static const char *const lookups[][2] = {
+		/* a map, and fields that its first element has */
+		{ "known_tuples", "\"generation\"" },	{ "used_cookies", "\"way\"" },
+		{ "settings", "\"known_generation\"" }, { "ports", "\"value\"" },
+		{ "counters", "\"syn_answered\"" },
+	};
+	struct product product = product_new(NULL, "--port 8080");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
+	long long answered;
+	const char *said;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	for (size_t i = 0; i < sizeof(lookups) / sizeof(*lookups); i++) {
+		said = netns_output(NULL, "bpftool map lookup pinned %s/%s key 0 0 0 0", product.pins,
+				    lookups[i][0]);
+		EXPECT(said && strstr(said, lookups[i][1]), "%s: %s", lookups[i][0], netns_said());
+	}
+	said = netns_output(NULL, "bpftool map dump pinned %s/interfaces", product.pins);
+	EXPECT(said && strstr(said, "\"checksum_partial\"") && strstr(said, SERVER_IF), "%s", netns_said());
+
+	/* As README has it. */
+	netns_must(
+		NULL,
+		"map=%s/services; key=$(bpftool -j map dump pinned $map | jq -r '.[0].key | join(\" \")'); "
+		"value=$(bpftool -j map dump pinned $map | jq -r '.[0].value | .[12] = \"0x01\" | join(\" "
+		"\")'); "
+		"bpftool map update pinned $map key $key value $value",
+		product.pins);
+	said = netns_output(NULL, "bpftool map dump pinned %s/services", product.pins);
+	EXPECT(said && strstr(said, "\"policy\": \"POLICY_SHADOW\""), "%s", netns_said());
+	answered = counter(&product, "syn_answered");
+	for (int i = 0; i < 5; i++) {
+		fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+		EXPECT(fd >= 0);
+		close(fd);
+	}
+	EXPECT_EQ(counter(&product, "syn_answered"), answered, "answered in spite of policy shadow");
+	EXPECT(counter(&product, "syn_passed_shadow") >= 3);
+	close(listener);
+}
+
 CASE("listeners, connections, status and stats keep the contract of their JSON")
 {
 	struct product product = product_new(NULL, "--port 8080");
