@@ -101,7 +101,7 @@ SAN_TESTS := $(UNIT:%=$(T)/san/%)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
-PROG_TESTS := $(addprefix $(T)/prog/,table native mutate)
+PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter)
 FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
