@@ -101,7 +101,7 @@ SAN_TESTS := $(UNIT:%=$(T)/san/%)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
-PROG_TESTS := $(addprefix $(T)/prog/,table native mutate)
+PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter)
 FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
@@ -168,7 +168,8 @@ check: deps-check
 # former run in two emulated machines.
 HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %')
 # Left out in there: what asks for rates or times that an emulated CPU does not reach.
-RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake) $(T)/tools/selftest
+RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held) $(T)/prog/filter \
+	$(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 
 check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \
