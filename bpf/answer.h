@@ -338,6 +338,11 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (listener_queue_full(listener))
 		DROP_SYN(queue_full);
 
+	/* Above the budget without a cookie, as by a server without Fast Open: the client sends its data
+	 * later. */
+	if (syn.options.has_fast_open && listener_fast_open(listener) &&
+	    pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
+		PASS_SYN(&syn, fast_open);
 	/* Above the budget they are answered: in a flood, most clients' ACKs are better than none's. */
 	if (service_speaks_first(syn.service, syn.now_ms) && !listener_requests_many(listener) &&
 	    pass_budget(cpu, set, syn.now_ms, BUDGET_SPEAKS_FIRST))

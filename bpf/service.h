@@ -85,6 +85,16 @@ static __always_inline bool listener_requests_many(struct tcp_sock *listener)
 	       listener->inet_conn.icsk_inet.sk.sk_max_ack_backlog / 2;
 }
 
+/* Whether the stack gives Fast Open cookies for this listener, and takes them (RFC 7413 section 4.1.2). */
+static __always_inline bool listener_fast_open(struct tcp_sock *listener)
+{
+	struct inet_connection_sock *connection = &listener->inet_conn;
+	struct net *net = connection->icsk_inet.sk.__sk_common.skc_net.net;
+
+	return connection->icsk_accept_queue.fastopenq.max_qlen &&
+	       net->ipv4.sysctl_tcp_fastopen & KERNEL_TFO_SERVER_ENABLE;
+}
+
 /* What makes this listener one that must see its SYNs itself (enum listener_kind), as it is now. */
 static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 {
