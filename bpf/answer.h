@@ -323,6 +323,12 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	/* The stack would refuse what we promote. */
 	if (!listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ipv4.sysctl_tcp_syncookies)
 		PASS_OR_DROP_SYN(&syn, syncookies_off, BUDGET_PASS);
+	/* Above the budget, an MSS or a window of old is better than no answer. */
+	if (listener_traits(listener) != syn.service->traits &&
+	    pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
+		syn_note(&syn, packet);
+		PASS_SYN(&syn, not_admitted);
+	}
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {

@@ -27,7 +27,7 @@ typedef struct {
 struct netns_ipv4 {
 	__u8 sysctl_tcp_reflect_tos;
 	__u8 sysctl_tcp_syncookies;
-	int sysctl_tcp_fastopen;
+	__u32 sysctl_tcp_fastopen; /* signed in kernels: only unsigned ones may turn out to be smaller */
 };
 
 struct nf_hook_entries;

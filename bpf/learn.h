@@ -185,7 +185,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 {
 	const struct tcp_options *options = &cpu->header.walk.found;
 	const __u32 shape = synack_shape(packet);
-	bool fresh = !service, canary;
+	bool fresh = !service, replaced, canary;
 	__u8 granted, offered;
 
 	if (!tcp_header_fits(packet) || !tcp_header_read(skb, false, packet, &cpu->header) || !options->mss)
@@ -196,6 +196,9 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	if (!service)
 		return;
 	canary = synack_of_canary(service, packet, tuple);
+	/* Its listener has closed, and there is another one, or it has other options: all is read anew. */
+	replaced = !fresh && (!service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4) ||
+			      listener_traits(listener) != service->traits);
 	if (elapsed_ms(now_ms, service->synack.read_ms) >= set->canary_gap_ms) {
 		service->synack.read_ms = now_ms;
 		service->synack.shapes = shape;
@@ -215,7 +218,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.rcv_wscale = options->wscale;
 		service->synack.rcv_wscale_changed_ms = fresh ? 0 : now_ms;
 	}
-	if (!fresh && !canary)
+	if (!fresh && !replaced && !canary)
 		return;
 	offered = canary ? service->canary.offered : 0;
 	if (!listener_under_pressure(listener)) {
@@ -226,8 +229,10 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	 * A route of one client's own (a tunnel, a lowered path MTU) may have a smaller MSS: it becomes
 	 * that of all only if the next canary says the same.
 	 */
-	service->canary.smaller = options->mss < service->synack.mss && !service->canary.smaller;
+	service->canary.smaller = !replaced && options->mss < service->synack.mss &&
+				  !service->canary.smaller;
 	if (!service->canary.smaller) {
+		service->traits = listener_traits(listener);
 		synack_read(&service->synack, packet, options, listener);
 		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),
 			       options->has_timestamps, listener);
@@ -282,9 +287,11 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	known_mark(set, tuple_hash(tuple, set->hash_seed));
 	if (service && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
-	    eth_mac_equal(service->device_mac, packet->eth->h_source) &&
-	    service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4))
-		return;
+	    eth_mac_equal(service->device_mac, packet->eth->h_source)) {
+		listener = service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
+		if (listener && listener_traits(listener) == service->traits)
+			return;
+	}
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
 	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
 		       maker->src_port != host16(tuple->local_port)))

@@ -64,6 +64,17 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 }
 
 /*
+ * A number for what of a listener's options shows in its SYN-ACKs: MSS, window, scale. If it is another one
+ * than when the last SYN-ACK was read, options have been set since, or a restarted server's socket lies
+ * where the old one was, which is where the kernel puts it as a rule.
+ */
+static __always_inline __u32 listener_traits(struct tcp_sock *listener)
+{
+	return (__u32)listener->inet_conn.icsk_inet.sk.sk_rcvbuf * 0x9e3779b1 ^
+	       listener->window_clamp * 0x85ebca6b ^ listener->rx_opt.user_mss;
+}
+
+/*
  * Whether another connection would find no room in the accept queue (include/net/sock.h:
  * sk_acceptq_is_full()). Of a SO_REUSEPORT group we know one socket of several: there the promoter asks,
  * which knows the one that the segment is for.
