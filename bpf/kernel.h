@@ -70,7 +70,9 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct sock_reuseport;
+struct sock_reuseport {
+	__u16 num_socks;
+};
 
 struct sock {
 	struct sock_common __sk_common;

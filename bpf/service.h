@@ -76,14 +76,16 @@ static __always_inline __u32 listener_traits(struct tcp_sock *listener)
 
 /*
  * Whether another connection would find no room in the accept queue (include/net/sock.h:
- * sk_acceptq_is_full()). Of a SO_REUSEPORT group we know one socket of several: there the promoter asks,
- * which knows the one that the segment is for.
+ * sk_acceptq_is_full()). Of a SO_REUSEPORT group nobody knows but the stack: whom it gives a promoted
+ * segment to is decided anew, and another one than the lookup finds. If that one's queue is full, it drops
+ * the segment as we would.
  */
 static __always_inline bool listener_queue_full(struct tcp_sock *listener)
 {
 	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
 
-	return sk->sk_ack_backlog > sk->sk_max_ack_backlog && !sk->sk_reuseport_cb;
+	return sk->sk_ack_backlog > sk->sk_max_ack_backlog &&
+	       (!sk->sk_reuseport_cb || sk->sk_reuseport_cb->num_socks == 1);
 }
 
 /*
