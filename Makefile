@@ -116,6 +116,7 @@ $(T)/%.skel.h: $(T)/%.bpf.o
 $(T)/lib/batch.o: $(T)/lib/inject.skel.h
 $(T)/lib/selftest.o: $(T)/lib/selftest.skel.h
 $(T)/tools/flood.o: $(T)/tools/flood.skel.h
+$(T)/net/listeners.o: $(T)/lib/needs_ecn.skel.h
 
 $(T)/%.o: tests/%.c $(TEST_HEADERS) Makefile
 	$(say) CC $@
@@ -168,7 +169,7 @@ check: deps-check
 # former run in two emulated machines.
 HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %')
 # Left out in there: what asks for rates or times that an emulated CPU does not reach.
-RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held) $(T)/prog/filter \
+RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners) $(T)/prog/filter \
 	$(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 

@@ -334,6 +334,12 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	/* The stack would refuse what we promote. */
 	if (!listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ipv4.sysctl_tcp_syncookies)
 		PASS_OR_DROP_SYN(&syn, syncookies_off, BUDGET_PASS);
+	/* Above the budget, an MSS or a window of old is better than no answer. */
+	if (listener_traits(listener) != syn.service->traits &&
+	    pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
+		syn_note(&syn, packet);
+		PASS_SYN(&syn, not_admitted);
+	}
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
@@ -349,6 +355,11 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (listener_queue_full(listener))
 		DROP_SYN(queue_full);
 
+	/* Above the budget without a cookie, as by a server without Fast Open: the client sends its data
+	 * later. */
+	if (syn.options.has_fast_open && listener_fast_open(listener) &&
+	    pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
+		PASS_SYN(&syn, fast_open);
 	/* Above the budget they are answered: in a flood, most clients' ACKs are better than none's. */
 	if (service_speaks_first(syn.service, syn.now_ms) && !listener_requests_many(listener) &&
 	    pass_budget(cpu, set, syn.now_ms, BUDGET_SPEAKS_FIRST))

@@ -27,6 +27,7 @@ typedef struct {
 struct netns_ipv4 {
 	__u8 sysctl_tcp_reflect_tos;
 	__u8 sysctl_tcp_syncookies;
+	__u32 sysctl_tcp_fastopen; /* signed in kernels: only unsigned ones may turn out to be smaller */
 };
 
 struct nf_hook_entries;
@@ -69,7 +70,9 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct sock_reuseport;
+struct sock_reuseport {
+	__u16 num_socks;
+};
 
 struct inode {
 	unsigned long i_ino;
@@ -98,9 +101,14 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct fastopen_queue {
+	int max_qlen;
+};
+
 struct request_sock_queue {
 	__u8 rskq_defer_accept;
 	atomic_t qlen;
+	struct fastopen_queue fastopenq;
 };
 
 struct tcp_congestion_ops {
@@ -177,6 +185,7 @@ enum kernel_constants {
 	KERNEL_AF_INET6 = 10,
 	KERNEL_TCP_CONG_NEEDS_ECN = 2,
 	KERNEL_IFF_BRIDGE_PORT = 1 << 9,
+	KERNEL_TFO_SERVER_ENABLE = 2,
 };
 
 /*

@@ -185,7 +185,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 {
 	const struct tcp_options *options = &cpu->header.walk.found;
 	const __u32 shape = synack_shape(packet);
-	bool fresh = !service, canary, gone;
+	bool fresh = !service, gone, replaced, canary;
 	__u8 granted, offered;
 
 	if (!tcp_header_fits(packet) || !tcp_header_read(skb, false, packet, &cpu->header) || !options->mss)
@@ -197,6 +197,8 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		return;
 	canary = synack_of_canary(service, packet, tuple);
 	gone = !fresh && !service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
+	/* Its listener has closed, and there is another one, or it has other options: all is read anew. */
+	replaced = gone || (!fresh && listener_traits(listener) != service->traits);
 	if (elapsed_ms(now_ms, service->synack.read_ms) >= set->canary_gap_ms) {
 		service->synack.read_ms = now_ms;
 		service->synack.shapes = shape;
@@ -225,7 +227,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->canary.sent_ms = 0;
 		service->admission = SERVICE_WAITING;
 	}
-	if (!fresh && !canary)
+	if (!fresh && !replaced && !canary)
 		return;
 	offered = canary ? service->canary.offered : 0;
 	if (!listener_under_pressure(listener)) {
@@ -236,8 +238,10 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	 * A route of one client's own (a tunnel, a lowered path MTU) may have a smaller MSS: it becomes
 	 * that of all only if the next canary says the same.
 	 */
-	service->canary.smaller = options->mss < service->synack.mss && !service->canary.smaller;
+	service->canary.smaller = !replaced && options->mss < service->synack.mss &&
+				  !service->canary.smaller;
 	if (!service->canary.smaller) {
+		service->traits = listener_traits(listener);
 		synack_read(&service->synack, packet, options, listener);
 		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),
 			       options->has_timestamps, listener);
@@ -295,9 +299,11 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	track_forget(known_word(set, hash), tuple);
 	if (service && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
-	    eth_mac_equal(service->device_mac, packet->eth->h_source) &&
-	    service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4))
-		return;
+	    eth_mac_equal(service->device_mac, packet->eth->h_source)) {
+		listener = service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
+		if (listener && listener_traits(listener) == service->traits)
+			return;
+	}
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
 	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
 		       maker->src_port != host16(tuple->local_port)))

@@ -202,8 +202,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		COUNT(promote_failed_no_listener);
 		return PROMOTE_NEXT;
 	}
-	if (listener->inet_conn.icsk_inet.sk.sk_ack_backlog >
-	    listener->inet_conn.icsk_inet.sk.sk_max_ack_backlog) {
+	if (listener_queue_full(listener)) {
 		bpf_sk_release(found);
 		COUNT(promote_dropped_queue_full);
 		return PROMOTE_DROP;

@@ -64,15 +64,28 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 }
 
 /*
+ * A number for what of a listener's options shows in its SYN-ACKs: MSS, window, scale. If it is another one
+ * than when the last SYN-ACK was read, options have been set since, or a restarted server's socket lies
+ * where the old one was, which is where the kernel puts it as a rule.
+ */
+static __always_inline __u32 listener_traits(struct tcp_sock *listener)
+{
+	return (__u32)listener->inet_conn.icsk_inet.sk.sk_rcvbuf * 0x9e3779b1 ^
+	       listener->window_clamp * 0x85ebca6b ^ listener->rx_opt.user_mss;
+}
+
+/*
  * Whether another connection would find no room in the accept queue (include/net/sock.h:
- * sk_acceptq_is_full()). Of a SO_REUSEPORT group we know one socket of several: there the promoter asks,
- * which knows the one that the segment is for.
+ * sk_acceptq_is_full()). Of a SO_REUSEPORT group nobody knows but the stack: whom it gives a promoted
+ * segment to is decided anew, and another one than the lookup finds. If that one's queue is full, it drops
+ * the segment as we would.
  */
 static __always_inline bool listener_queue_full(struct tcp_sock *listener)
 {
 	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
 
-	return sk->sk_ack_backlog > sk->sk_max_ack_backlog && !sk->sk_reuseport_cb;
+	return sk->sk_ack_backlog > sk->sk_max_ack_backlog &&
+	       (!sk->sk_reuseport_cb || sk->sk_reuseport_cb->num_socks == 1);
 }
 
 /*
@@ -83,6 +96,16 @@ static __always_inline bool listener_requests_many(struct tcp_sock *listener)
 {
 	return (__u32)listener->inet_conn.icsk_accept_queue.qlen.counter >
 	       listener->inet_conn.icsk_inet.sk.sk_max_ack_backlog / 2;
+}
+
+/* Whether the stack gives Fast Open cookies for this listener, and takes them (RFC 7413 section 4.1.2). */
+static __always_inline bool listener_fast_open(struct tcp_sock *listener)
+{
+	struct inet_connection_sock *connection = &listener->inet_conn;
+	struct net *net = connection->icsk_inet.sk.__sk_common.skc_net.net;
+
+	return connection->icsk_accept_queue.fastopenq.max_qlen &&
+	       net->ipv4.sysctl_tcp_fastopen & KERNEL_TFO_SERVER_ENABLE;
 }
 
 /* What makes this listener one that must see its SYNs itself (enum listener_kind), as it is now. */

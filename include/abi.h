@@ -129,8 +129,8 @@ struct service {
 	__u8 device_mac[6];
 	__u8 checksum_partial; /* a virtual device: frames of local senders have unfinished checksums */
 	__u8 pad;
-	__u32 slot; /* of the per-CPU count of answers */
-	__u32 pad2;
+	__u32 slot;   /* of the per-CPU count of answers */
+	__u32 traits; /* of the listener whose SYN-ACK was read (service.h: listener_traits()) */
 };
 
 /* ---- connections: what each promoted connection's handshake settled --------------------------------- */

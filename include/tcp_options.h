@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * TCP options (RFC 9293 section 3.1, RFC 7323, RFC 2018): read from a SYN or an ACK, written into a
- * SYN-ACK. Reading follows net/ipv4/tcp_input.c:tcp_parse_options(), writing follows
+ * TCP options (RFC 9293 section 3.1, RFC 7323, RFC 2018, RFC 7413): read from a SYN or an ACK, written into
+ * a SYN-ACK. Reading follows net/ipv4/tcp_input.c:tcp_parse_options(), writing follows
  * net/ipv4/tcp_output.c:tcp_options_write(), since a client must not be able to tell us from the stack.
  */
 #ifndef XDPH_TCP_OPTIONS_H
@@ -20,6 +20,8 @@ enum tcp_option_kind {
 	TCP_OPTION_TIMESTAMPS = 8,
 	TCP_OPTION_MD5 = 19,
 	TCP_OPTION_AO = 29,
+	TCP_OPTION_FAST_OPEN = 34,
+	TCP_OPTION_EXPERIMENT = 254, /* RFC 6994: two bytes behind the length say which */
 };
 
 enum tcp_option_length {
@@ -34,6 +36,9 @@ enum tcp_limits {
 	TCP_WINDOW_SCALE_MAX = 14,  /* RFC 7323 section 2.3; a larger one counts as 14 */
 	TCP_MSS_DEFAULT_IPV4 = 536, /* RFC 9293 section 3.7.1: no MSS option */
 	TCP_MSS_DEFAULT_IPV6 = 1220,
+	TCP_FAST_OPEN_COOKIE_MIN = 4, /* RFC 7413 section 4.1.1 */
+	TCP_FAST_OPEN_COOKIE_MAX = 16,
+	TCP_EXPERIMENT_FAST_OPEN = 0xf989, /* RFC 7413 appendix A: as it was before it had a number */
 };
 
 /* What one segment's options say. Everything is in host order. */
@@ -46,6 +51,7 @@ struct tcp_options {
 	__u8 has_sack : 1;
 	__u8 has_timestamps : 1;
 	__u8 has_signature : 1; /* TCP-MD5 or TCP-AO: such a segment is the stack's */
+	__u8 has_fast_open : 1; /* asks for a Fast Open cookie, or shows one */
 	__u8 malformed : 1;	/* an option's length is impossible: the stack may drop such a segment */
 };
 
@@ -76,6 +82,18 @@ static __always_inline __u16 tcp_options_u16(const struct tcp_options_walk *walk
 static __always_inline __u32 tcp_options_u32(const struct tcp_options_walk *walk, __u32 at)
 {
 	return (__u32)tcp_options_u16(walk, at) << 16 | tcp_options_u16(walk, at + 2);
+}
+
+/*
+ * A Fast Open option whose cookie has @length bytes. One that is too short or too long takes back an
+ * earlier option, one of an odd length is none at all (net/ipv4/tcp_input.c:tcp_parse_fastopen_option()).
+ */
+static __always_inline void tcp_options_fast_open(struct tcp_options *found, __u32 length)
+{
+	if (length & 1)
+		return;
+	found->has_fast_open = !length ||
+			       (length >= TCP_FAST_OPEN_COOKIE_MIN && length <= TCP_FAST_OPEN_COOKIE_MAX);
 }
 
 /*
@@ -124,6 +142,11 @@ static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
 		found->has_timestamps = 1;
 	} else if (kind == TCP_OPTION_MD5 || kind == TCP_OPTION_AO) {
 		found->has_signature = 1;
+	} else if (kind == TCP_OPTION_FAST_OPEN) {
+		tcp_options_fast_open(found, length - 2);
+	} else if (kind == TCP_OPTION_EXPERIMENT && length >= 4 &&
+		   tcp_options_u16(walk, at + 2) == TCP_EXPERIMENT_FAST_OPEN) {
+		tcp_options_fast_open(found, length - 4);
 	}
 	walk->at = at + length;
 	return 0;

@@ -108,7 +108,7 @@ void product_admit(const struct product *product, const char *address, int port)
 
 /* ---- sockets ---- */
 
-static socklen_t fill_address(struct sockaddr_storage *storage, const char *address, int port)
+socklen_t tcp_address(struct sockaddr_storage *storage, const char *address, int port)
 {
 	struct sockaddr_in6 *v6 = (void *)storage;
 	struct sockaddr_in *v4 = (void *)storage;
@@ -129,7 +129,7 @@ static socklen_t fill_address(struct sockaddr_storage *storage, const char *addr
 int tcp_listen(const struct netns *ns, const char *address, int port, int backlog)
 {
 	struct sockaddr_storage storage;
-	socklen_t length = fill_address(&storage, address, port);
+	socklen_t length = tcp_address(&storage, address, port);
 	int fd, one = 1;
 
 	netns_enter(ns);
@@ -144,7 +144,7 @@ int tcp_listen(const struct netns *ns, const char *address, int port, int backlo
 int tcp_connect(const struct netns *ns, const char *address, int port, int ms)
 {
 	struct sockaddr_storage storage;
-	socklen_t length = fill_address(&storage, address, port), size = sizeof(int);
+	socklen_t length = tcp_address(&storage, address, port), size = sizeof(int);
 	struct pollfd wait = { .events = POLLOUT };
 	int error = 0;
 

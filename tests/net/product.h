@@ -6,6 +6,8 @@
 #ifndef XDPH_TESTS_PRODUCT_H
 #define XDPH_TESTS_PRODUCT_H
 
+#include <sys/socket.h>
+
 #include <jansson.h>
 
 #include "../lib/netns.h"
@@ -40,6 +42,8 @@ void product_admit(const struct product *product, const char *address, int port)
 
 /* ---- sockets ---- */
 
+/* Fills in an address from text, :: if it is NULL; yields its length. */
+socklen_t tcp_address(struct sockaddr_storage *storage, const char *address, int port);
 /* A listening socket in the namespace; non-blocking. Any address if @address is NULL (dual-stack). */
 int tcp_listen(const struct netns *ns, const char *address, int port, int backlog);
 /* A connected socket, or -1; errno tells. */

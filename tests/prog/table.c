@@ -32,6 +32,7 @@ enum {
 	PORT_NOBODY = 8088, /* protected, nobody listens */
 	PORT_CHANGING = 8089,
 	PORT_RESTARTED = 8090,
+	PORT_FAST_OPEN = 8091,
 	PORT_OUTSIDE = 8200,
 };
 
@@ -148,6 +149,8 @@ SPEC(mss_65535, syn->options = options_linux(65535, 77, 7))
 SPEC(mss_0, syn->options = options_text("mss 0, sack, ts 5 0"))
 SPEC(fast_open, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, fastopen"))
 SPEC(fast_open_cookie, syn->options = options_text("mss 1460, sack, ts 5 0, fastopen 0102030405060708"))
+SPEC(fast_open_experiment, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, raw fe04f989"))
+SPEC(fast_open_short, syn->options = options_text("mss 1460, sack, ts 5 0, fastopen 0102"))
 SPEC(mptcp, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, raw 1e040101"))
 SPEC(unknown_kind, syn->options = options_text("mss 1460, raw fd0645524143, nop, nop"))
 SPEC(impossible_length, syn->options = options_text("mss 1460, raw 0500, sack, nop, nop"))
@@ -211,6 +214,7 @@ static const struct row answered[] = {
 	ANSWERED("MSS 0", mss_0, NULL),
 	ANSWERED("asking for fast open", fast_open, NULL),
 	ANSWERED("a fast open cookie", fast_open_cookie, NULL),
+	ANSWERED("the experiment that fast open was", fast_open_experiment, NULL),
 	ANSWERED("MPTCP capable", mptcp, NULL),
 	ANSWERED("an unknown option", unknown_kind, NULL),
 	ANSWERED("ECN", ecn, NULL),
@@ -631,6 +635,42 @@ CASE("listeners that must see their SYNs see them")
 	}
 	close(save);
 	close(defer);
+}
+
+static void fast_open_queue(int fd)
+{
+	int length = 16;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &length, sizeof(length));
+}
+
+CASE("a listener with a Fast Open queue sees the SYNs that ask for a cookie or show one, within the budget")
+{
+	static void (*const asking[])(struct tcp_spec *) = { fast_open, fast_open_cookie,
+							     fast_open_experiment };
+	int fd = listen_on(PORT_FAST_OPEN, 16, fast_open_queue);
+
+	netns_sysctl(env.pair.server, "net.ipv4.tcp_fastopen", "3");
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		admit(place, PORT_FAST_OPEN, NULL);
+		for (size_t i = 0; i < sizeof(asking) / sizeof(*asking); i++)
+			expect_syn(place, PORT_FAST_OPEN, asking[i], XDP_PASS,
+				   COUNTER_syn_passed_fast_open);
+		expect_syn(place, PORT_FAST_OPEN, NULL, XDP_TX, COUNTER_syn_answered);
+		expect_syn(place, PORT_FAST_OPEN, fast_open_short, XDP_TX, COUNTER_syn_answered);
+		expect_syn(place, PORT_FAST_OPEN, fast_open_data, XDP_PASS, COUNTER_syn_passed_payload);
+		env.set.pass_budget = 0;
+		settings_store();
+		expect_syn(place, PORT_FAST_OPEN, fast_open, XDP_TX, COUNTER_syn_answered);
+		env.set.pass_budget = PLENTY;
+		settings_store();
+		/* The client's side alone is on: no cookies are given, whatever the socket says. */
+		netns_sysctl(env.pair.server, "net.ipv4.tcp_fastopen", "1");
+		expect_syn(place, PORT_FAST_OPEN, fast_open, XDP_TX, COUNTER_syn_answered);
+		netns_sysctl(env.pair.server, "net.ipv4.tcp_fastopen", "3");
+	}
+	netns_sysctl(env.pair.server, "net.ipv4.tcp_fastopen", "1");
+	close(fd);
 }
 
 CASE("a service of policy shadow is counted, not answered")

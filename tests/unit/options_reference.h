@@ -13,7 +13,7 @@
 #include "tcp_options.h"
 
 struct reference_options {
-	bool wscale_given, sack, timestamps, signature, malformed;
+	bool wscale_given, sack, timestamps, signature, fast_open, malformed;
 	unsigned int mss, wscale;
 	unsigned long tsval, tsecr;
 };
@@ -25,6 +25,13 @@ static inline unsigned long reference_number(const unsigned char *byte, int size
 	while (size--)
 		number = number * 256 + *byte++;
 	return number;
+}
+
+/* RFC 7413 section 4.1.1: none to ask for a cookie; one of 4 to 16 bytes, an even number. */
+static inline void reference_fast_open(struct reference_options *options, size_t size)
+{
+	if (size % 2 == 0)
+		options->fast_open = size == 0 || (size > 3 && size < 17);
 }
 
 /* The value of one option, of @size bytes behind kind and length. */
@@ -52,6 +59,11 @@ static inline void reference_option(struct reference_options *options, unsigned 
 		return;
 	case 19: /* RFC 2385 */
 	case 29: /* RFC 5925 */ options->signature = true; return;
+	case 34: reference_fast_open(options, size); return;
+	case 254: /* RFC 7413 appendix A */
+		if (size >= 2 && reference_number(value, 2) == 0xf989)
+			reference_fast_open(options, size - 2);
+		return;
 	default: return;
 	}
 }
@@ -97,7 +109,7 @@ static inline bool options_agree(const struct tcp_options *walk, const struct re
 	       walk->wscale == reference->wscale && walk->has_sack == reference->sack &&
 	       walk->has_timestamps == reference->timestamps && walk->tsval == reference->tsval &&
 	       walk->tsecr == reference->tsecr && walk->has_signature == reference->signature &&
-	       walk->malformed == reference->malformed;
+	       walk->has_fast_open == reference->fast_open && walk->malformed == reference->malformed;
 }
 
 #endif

@@ -95,7 +95,26 @@ static const struct layout layouts[] = {
 	  { .has_timestamps = 1, .tsval = 3, .tsecr = 4 } },
 	{ "fast open cookie",
 	  BYTES("\x02\x04\x05\xb4\x22\x0a\x01\x02\x03\x04\x05\x06\x07\x08\x04\x02"),
-	  { .mss = 1460, .has_sack = 1 } },
+	  { .mss = 1460, .has_sack = 1, .has_fast_open = 1 } },
+	{ "fast open, a request", BYTES("\x22\x02\x02\x04\x05\xb4"), { .mss = 1460, .has_fast_open = 1 } },
+	{ "fast open, a cookie of 3 bytes", BYTES("\x22\x05\x01\x02\x03"), {} },
+	{ "fast open, a cookie of 4 bytes", BYTES("\x22\x06\x01\x02\x03\x04"), { .has_fast_open = 1 } },
+	{ "fast open, a cookie of 16 bytes",
+	  BYTES("\x22\x12\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"),
+	  { .has_fast_open = 1 } },
+	{ "fast open, a cookie of 18 bytes",
+	  BYTES("\x22\x14\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12"),
+	  {} },
+	{ "fast open, a request, then a cookie of 2 bytes", BYTES("\x22\x02\x22\x04\x01\x02"), {} },
+	{ "fast open, a request, then a cookie of 3 bytes",
+	  BYTES("\x22\x02\x22\x05\x01\x02\x03"),
+	  { .has_fast_open = 1 } },
+	{ "experimental fast open, a request", BYTES("\xfe\x04\xf9\x89"), { .has_fast_open = 1 } },
+	{ "experimental fast open, a cookie",
+	  BYTES("\xfe\x0c\xf9\x89\x01\x02\x03\x04\x05\x06\x07\x08"),
+	  { .has_fast_open = 1 } },
+	{ "another experiment", BYTES("\xfe\x06\xe2\xd4\xc3\xd9"), {} },
+	{ "an experiment without a number", BYTES("\xfe\x03\xf9\x89"), {} },
 	{ "MPTCP", BYTES("\x02\x04\x05\xb4\x1e\x04\x01\x01"), { .mss = 1460 } },
 	{ "kind 255, experimental 253", BYTES("\xff\x02\xfd\x04\x45\x52\x04\x02"), { .has_sack = 1 } },
 	{ "TCP-MD5",
@@ -114,7 +133,7 @@ static bool same(const struct tcp_options *a, const struct tcp_options *b)
 	return a->mss == b->mss && a->has_wscale == b->has_wscale && a->wscale == b->wscale &&
 	       a->has_sack == b->has_sack && a->has_timestamps == b->has_timestamps &&
 	       a->tsval == b->tsval && a->tsecr == b->tsecr && a->has_signature == b->has_signature &&
-	       a->malformed == b->malformed;
+	       a->has_fast_open == b->has_fast_open && a->malformed == b->malformed;
 }
 
 CASE("the walk reads every layout for what it says")
@@ -124,9 +143,10 @@ CASE("the walk reads every layout for what it says")
 		struct tcp_options found = walk_read((const void *)layout->bytes, layout->length);
 
 		EXPECT(same(&found, &layout->found),
-		       "%s: mss %u wscale %u/%u sack %u ts %u %u/%u signed %u malformed %u", layout->name,
-		       found.mss, found.has_wscale, found.wscale, found.has_sack, found.has_timestamps,
-		       found.tsval, found.tsecr, found.has_signature, found.malformed);
+		       "%s: mss %u wscale %u/%u sack %u ts %u %u/%u signed %u fast open %u malformed %u",
+		       layout->name, found.mss, found.has_wscale, found.wscale, found.has_sack,
+		       found.has_timestamps, found.tsval, found.tsecr, found.has_signature,
+		       found.has_fast_open, found.malformed);
 	}
 }
 
@@ -171,7 +191,7 @@ CASE("random options read as the reference reads them")
 {
 	__u8 bytes[TCP_OPTIONS_MAX];
 	uint64_t random = 5;
-	long seen[5] = {};
+	long seen[6] = {};
 
 	for (int i = 0; i < ROUNDS; i++) {
 		size_t length = random_options(&random, bytes);
@@ -185,8 +205,9 @@ CASE("random options read as the reference reads them")
 		seen[2] += walk.has_sack;
 		seen[3] += walk.has_timestamps;
 		seen[4] += walk.has_signature;
+		seen[5] += walk.has_fast_open;
 	}
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 6; i++)
 		EXPECT(seen[i] > ROUNDS / 50, "option %d seen %ld times only", i, seen[i]);
 }
 
