@@ -15,7 +15,7 @@
 
 enum {
 	LEARN_NEXT = -1,
-	LEARN_OTHER_WAYS = 3,
+	LEARN_OTHER_WAYS = 2,
 	/* Of a connection that show that its cookie is used up: one alone may leave by another device. */
 	LEARN_FIRST_SEGMENTS = 2,
 };
@@ -136,7 +136,7 @@ static __always_inline void canary_answer(struct service *service, const struct 
 		COUNT(canary_other_way);
 		/*
 		 * One source whose answers go elsewhere (a neighbour's address, sent by way of the gateway)
-		 * must not take a service from all the others. Several in a row, and the way has changed.
+		 * must not take a service from all the others. Two in a row, and the way has changed.
 		 */
 		if (service->canary.other_ways < LEARN_OTHER_WAYS)
 			service->canary.other_ways++;

@@ -150,14 +150,20 @@ static __always_inline bool canary_due(const struct service *service, const stru
 	return answered && *answered >= set->canary_answers;
 }
 
-/* Whether canaries have remained without an answer for longer than we trust the last one. */
+/*
+ * Whether the stack has ceased to answer: two canaries have remained without an answer, the second one
+ * until the next is due, or, where SYNs are rare, one for longer than we trust its predecessor.
+ */
 static __always_inline bool canary_unanswered(const struct service *service, const struct settings *set,
 					      __u64 now_ms)
 {
 	__u64 since = service->canary.waiting_since_ms;
 
-	return since && elapsed_ms(now_ms, since) > set->canary_patience_ms &&
-	       !(set->flags & SETTING_CANARY_ONCE);
+	if (!since || set->flags & SETTING_CANARY_ONCE)
+		return false;
+	return elapsed_ms(now_ms, since) > set->canary_patience_ms ||
+	       service->canary.unanswered > CANARIES_UNANSWERED ||
+	       (service->canary.unanswered == CANARIES_UNANSWERED && canary_allowed(service, set, now_ms));
 }
 
 /* Notes a SYN that is being passed, so that the answer to it is known when it leaves (learn.h). */
@@ -179,8 +185,12 @@ static __always_inline bool canary_note(struct service *service, const struct se
 	canary->remote_port = remote_port;
 	canary->offered = offered;
 	__builtin_memcpy(canary->source_mac, source_mac, ETH_ALEN);
-	if (!canary->waiting_since_ms)
+	if (!canary->waiting_since_ms) {
 		canary->waiting_since_ms = now_ms;
+		canary->unanswered = 0;
+	}
+	if (canary->unanswered <= CANARIES_UNANSWERED)
+		canary->unanswered++;
 	answered = bpf_map_lookup_elem(&answers, &slot);
 	if (answered)
 		*answered = 0;

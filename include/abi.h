@@ -101,6 +101,10 @@ struct service_synack {
 	__u64 read_ms;
 };
 
+enum {
+	CANARIES_UNANSWERED = 2, /* in a row: the stack answers no more */
+};
+
 /* A SYN that was passed to see what the stack does with it. */
 struct service_canary {
 	__u64 sent_ms;
@@ -111,7 +115,7 @@ struct service_canary {
 	__u8 source_mac[6];
 	__u8 other_ways; /* canaries in a row whose answers went another way */
 	__u8 smaller;	 /* the last one showed a smaller MSS than those before it */
-	__u8 pad;
+	__u8 unanswered; /* sent since waiting_since_ms, as far as CANARIES_UNANSWERED and one more */
 };
 
 struct service {
