@@ -168,7 +168,7 @@ check: deps-check
 # former run in two emulated machines.
 HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %')
 # Left out in there: what asks for rates or times that an emulated CPU does not reach.
-RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake) $(T)/tools/selftest
+RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake live sequence) $(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 
 check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \

@@ -74,9 +74,9 @@ static struct ends ends_of(const struct bench *bench)
 	return ends;
 }
 
-/* Sends a SYN, takes the SYN-ACK, and ends what the stack may hold for it; false if there is none. */
-static bool ask(struct bench *bench, const char *address, uint16_t port, enum kind kind,
-		struct tcp_frame *synack)
+/* Sends a SYN, takes the SYN-ACK, and ends what the stack may hold for it; false if none comes in @ms. */
+static bool ask_for(struct bench *bench, const char *address, uint16_t port, enum kind kind, int ms,
+		    struct tcp_frame *synack)
 {
 	struct hand hand = hand_new(bench->wire, 7, bench->client_port++, address, port, kind != WINDOWS);
 	struct tcp_spec reset;
@@ -86,7 +86,7 @@ static bool ask(struct bench *bench, const char *address, uint16_t port, enum ki
 		hand.spec.flags |= ECE | CWR;
 	memcpy(hand.spec.src_mac, bench->client_mac, sizeof(bench->client_mac));
 	wire_send(bench->wire, &hand.spec);
-	if (!wire_recv_flags(bench->wire, &hand.spec, SYN | ACK, RST, SILENCE_MS, synack))
+	if (!wire_recv_flags(bench->wire, &hand.spec, SYN | ACK, RST, ms, synack))
 		return false;
 	reset = hand.spec;
 	reset.flags = RST;
@@ -94,6 +94,19 @@ static bool ask(struct bench *bench, const char *address, uint16_t port, enum ki
 	reset.options = options_none();
 	wire_send(bench->wire, &reset);
 	return true;
+}
+
+static bool ask(struct bench *bench, const char *address, uint16_t port, enum kind kind,
+		struct tcp_frame *synack)
+{
+	return ask_for(bench, address, port, kind, 1000, synack);
+}
+
+static bool is_silent(struct bench *bench, const char *address, uint16_t port)
+{
+	struct tcp_frame synack;
+
+	return !ask_for(bench, address, port, LINUX, SILENCE_MS, &synack);
 }
 
 /* SYNs until the driver answers one, or the attempts are used up. Counts those that were passed. */
@@ -383,7 +396,7 @@ CASE("an address that is added is answered for after two SYNs, and one that is r
 		struct ends before, after;
 		int passed = 0;
 
-		EXPECT(!ask(&bench, more[f], PROTECTED, LINUX, &ours), "%s: there already", family[f]);
+		EXPECT(is_silent(&bench, more[f], PROTECTED), "%s: there already", family[f]);
 		netns_must(bench.product.pair.server, "ip addr add %s/%d dev " SERVER_IF "%s", more[f],
 			   f ? 64 : 24, f ? " nodad" : "");
 		REQUIRE(ask_driver(&bench, more[f], LINUX, &ours, &passed), "%s: never answered",
@@ -395,20 +408,19 @@ CASE("an address that is added is answered for after two SYNs, and one that is r
 
 		netns_must(bench.product.pair.server, "ip addr del %s/%d dev " SERVER_IF, more[f],
 			   f ? 64 : 24);
-		EXPECT(!ask(&bench, more[f], NATIVE, LINUX, &native), "%s: natively still answered",
-		       family[f]);
+		EXPECT(is_silent(&bench, more[f], NATIVE), "%s: natively still answered", family[f]);
 		before = ends_of(&bench);
 		for (int i = 0; i < CANARIES; i++) {
 			poll(NULL, 0, PACE_MS);
-			EXPECT(!ask(&bench, more[f], PROTECTED, LINUX, &ours), "%s: canary %d answered",
-			       family[f], i);
+			EXPECT(is_silent(&bench, more[f], PROTECTED), "%s: canary %d answered", family[f],
+			       i);
 		}
 		poll(NULL, 0, PACE_MS);
 		after = ends_of(&bench);
 		EXPECT_EQ(after.canaries, before.canaries + CANARIES, "%s", family[f]);
 		for (int i = 0; i < 3; i++)
-			EXPECT(!ask(&bench, more[f], PROTECTED, LINUX, &ours),
-			       "%s: answered after two canaries", family[f]);
+			EXPECT(is_silent(&bench, more[f], PROTECTED), "%s: answered after two canaries",
+			       family[f]);
 		/* Nobody else has noticed anything. */
 		EXPECT(ask_driver(&bench, server_ip[f], LINUX, &ours, &passed), "%s", family[f]);
 	}
