@@ -106,6 +106,34 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 	return kind;
 }
 
+static __always_inline struct net *listener_net(struct tcp_sock *listener)
+{
+	return listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
+}
+
+/*
+ * The options of a SYN that the stack takes no notice of (net/ipv4/tcp_input.c:tcp_parse_options()), as
+ * sysctls are at this moment: a canary shows only what it asks for itself, and what is promised against
+ * them is not promoted.
+ */
+static __always_inline __u8 listener_ignores(struct tcp_sock *listener)
+{
+	struct net *net = listener_net(listener);
+
+	return (net->ipv4.sysctl_tcp_window_scaling ? 0 : OPTION_WSCALE) |
+	       (net->ipv4.sysctl_tcp_sack ? 0 : OPTION_SACK) |
+	       (net->ipv4.sysctl_tcp_timestamps ? 0 : OPTION_TIMESTAMPS);
+}
+
+/* The options of which it has been seen whether the stack grants them. ECN depends on routes as well. */
+static __always_inline __u8 service_knows(const struct service *service, struct tcp_sock *listener)
+{
+	const struct service_synack *synack = &service->synack;
+
+	return (synack->granted | synack->refused) &
+	       ~(synack->tcp_ecn == listener_net(listener)->ipv4.sysctl_tcp_ecn ? 0 : OPTION_ECN);
+}
+
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
 	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */
