@@ -266,7 +266,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	struct syn syn = { .set = set, .cpu = cpu };
 	struct choice choice = {};
 	struct tcp_sock *listener;
-	__u8 knows;
+	__u8 unlearned;
 	int chosen;
 
 	COUNT(syn_received);
@@ -343,15 +343,15 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (service_speaks_first(syn.service, syn.now_ms) && !listener_requests_many(listener) &&
 	    pass_budget(cpu, set, syn.now_ms, BUDGET_SPEAKS_FIRST))
 		PASS_SYN(&syn, speaks_first);
-	knows = service_knows(syn.service, listener);
-	if (syn.offered & ~knows && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
+	unlearned = syn.offered & ~(syn.service->synack.granted | syn.service->synack.refused);
+	if (unlearned && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
 		syn_note(&syn, packet);
 		PASS_SYN(&syn, option_unlearned);
 	}
 	choice.mss = syn.options.mss;
 	choice.user_mss = syn.service->synack.user_mss;
 	choice.wscale = syn.options.wscale;
-	choice.granted = syn.offered & knows & syn.service->synack.granted;
+	choice.granted = syn.offered & syn.service->synack.granted;
 	choice.is_ipv4 = packet->is_ipv4;
 	chosen = syn_choose(&choice);
 	if (chosen == CHOOSE_MSS)

@@ -203,6 +203,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	service->listener = listener;
 	service->synack.listener_kind = listener_kind(listener);
+	/* Routes may ask for ECN as well, so what this sysctl means for it is to be seen. */
 	if (service->synack.tcp_ecn != listener_net(listener)->ipv4.sysctl_tcp_ecn) {
 		service->synack.tcp_ecn = listener_net(listener)->ipv4.sysctl_tcp_ecn;
 		service->synack.granted &= ~OPTION_ECN;

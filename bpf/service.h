@@ -125,15 +125,6 @@ static __always_inline __u8 listener_ignores(struct tcp_sock *listener)
 	       (net->ipv4.sysctl_tcp_timestamps ? 0 : OPTION_TIMESTAMPS);
 }
 
-/* The options of which it has been seen whether the stack grants them. ECN depends on routes as well. */
-static __always_inline __u8 service_knows(const struct service *service, struct tcp_sock *listener)
-{
-	const struct service_synack *synack = &service->synack;
-
-	return (synack->granted | synack->refused) &
-	       ~(synack->tcp_ecn == listener_net(listener)->ipv4.sysctl_tcp_ecn ? 0 : OPTION_ECN);
-}
-
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
 	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */

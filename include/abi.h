@@ -97,7 +97,7 @@ struct service_synack {
 	 * 16 + n with ECE. One more of them is not read again before long.
 	 */
 	__u32 shapes;
-	__u8 tcp_ecn; /* that sysctl, when it was last seen what becomes of ECN */
+	__u8 tcp_ecn; /* that sysctl: with another one, it is to be seen anew whether ECN is granted */
 	__u8 pad2[3];
 	__u64 read_ms;
 };
