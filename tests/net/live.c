@@ -356,35 +356,36 @@ CASE("sysctls: tcp_timestamps, tcp_sack, tcp_window_scaling")
 }
 
 /* What a canary does not ask for, it does not show: so it must be known otherwise. */
-CASE("tcp_timestamps, tcp_sack, tcp_window_scaling and tcp_ecn switched off, while canaries come from "
-     "clients "
-     "that ask for none of them")
+CASE("options that sysctls switch off, while canaries come from clients that ask for none of them")
 {
-	static const char *const sysctls[][2] = {
-		{ "net.ipv4.tcp_timestamps", "1" },
-		{ "net.ipv4.tcp_sack", "1" },
-		{ "net.ipv4.tcp_window_scaling", "1" },
-		{ "net.ipv4.tcp_ecn", "2" },
+	/* One by one: a choice of several may be one that the cookie cannot carry, which is passed. */
+	static const struct {
+		const char *name;
+		const char *usual;
+		enum kind kind;
+	} sysctls[] = {
+		{ "net.ipv4.tcp_timestamps", "1", LINUX },
+		{ "net.ipv4.tcp_sack", "1", LINUX },
+		{ "net.ipv4.tcp_window_scaling", "1", LINUX },
+		{ "net.ipv4.tcp_ecn", "2", LINUX_ECN },
 	};
 	struct bench bench;
 
 	begin(&bench, NULL);
 	for (size_t i = 0; i < COUNT(sysctls); i++) {
-		const enum kind kind = strstr(sysctls[i][0], "ecn") ? LINUX_ECN : LINUX;
+		const enum kind kind = sysctls[i].kind;
 		long long failed = counters(&bench.product, "promote_failed_");
 		struct ends before = ends_of(&bench), after;
 
-		netns_sysctl(bench.product.pair.server, sysctls[i][0], "0");
-		for (int c = 0; c < CANARIES; c++) {
-			poll(NULL, 0, PACE_MS);
-			for (int f = 0; f < 2; f++) {
-				struct tcp_frame synack;
+		netns_sysctl(bench.product.pair.server, sysctls[i].name, "0");
+		poll(NULL, 0, PACE_MS);
+		for (int f = 0; f < 2; f++) {
+			struct tcp_frame synack;
 
-				REQUIRE(ask(&bench, server_ip[f], PROTECTED, PLAIN, &synack));
-			}
+			REQUIRE(ask(&bench, server_ip[f], PROTECTED, PLAIN, &synack));
 		}
 		after = ends_of(&bench);
-		EXPECT_EQ(after.canaries, before.canaries + 2LL * CANARIES);
+		EXPECT_EQ(after.canaries, before.canaries + 2);
 		for (int f = 0; f < 2; f++) {
 			struct tcp_frame ours, native;
 			struct hand hand;
@@ -392,8 +393,8 @@ CASE("tcp_timestamps, tcp_sack, tcp_window_scaling and tcp_ecn switched off, whi
 
 			REQUIRE(ask(&bench, server_ip[f], PROTECTED, kind, &ours));
 			REQUIRE(ask(&bench, server_ip[f], NATIVE, kind, &native));
-			EXPECT(!synack_difference(&ours, &native), "%s=0, %s: %s", sysctls[i][0], family[f],
-			       synack_difference(&ours, &native));
+			EXPECT(!synack_difference(&ours, &native), "%s off, %s: %s", sysctls[i].name,
+			       family[f], synack_difference(&ours, &native));
 			/* The stack would refuse to promote what it no longer grants. */
 			hand = hand_new(bench.wire, 7, bench.client_port++, server_ip[f], PROTECTED, true);
 			REQUIRE(hand_syn(&hand));
@@ -401,26 +402,18 @@ CASE("tcp_timestamps, tcp_sack, tcp_window_scaling and tcp_ecn switched off, whi
 								   : options_none();
 			wire_send(bench.wire, &hand.spec);
 			fd = tcp_accept(bench.listeners[0], 1000);
-			EXPECT(fd >= 0, "%s=0, %s: the connection fails", sysctls[i][0], family[f]);
+			EXPECT(fd >= 0, "%s off, %s: the connection fails", sysctls[i].name, family[f]);
 			close(fd);
 		}
-		EXPECT_EQ(counters(&bench.product, "promote_failed_"), failed, "%s=0", sysctls[i][0]);
-		netns_sysctl(bench.product.pair.server, sysctls[i][0], sysctls[i][1]);
+		EXPECT_EQ(counters(&bench.product, "promote_failed_"), failed, "%s off", sysctls[i].name);
+		netns_sysctl(bench.product.pair.server, sysctls[i].name, sysctls[i].usual);
 		for (int f = 0; f < 2 && kind == LINUX; f++) {
 			struct tcp_frame ours, native;
 
 			REQUIRE(ask(&bench, server_ip[f], PROTECTED, kind, &ours));
 			REQUIRE(ask(&bench, server_ip[f], NATIVE, kind, &native));
-			EXPECT(!synack_difference(&ours, &native), "%s on again, %s: %s", sysctls[i][0],
+			EXPECT(!synack_difference(&ours, &native), "%s on again, %s: %s", sysctls[i].name,
 			       family[f], synack_difference(&ours, &native));
-		}
-		/* For the next one to be lost again. */
-		poll(NULL, 0, PACE_MS);
-		for (int f = 0; f < 2; f++) {
-			struct tcp_frame synack;
-			int passed = 0;
-
-			REQUIRE(ask_driver(&bench, server_ip[f], LINUX_ECN, &synack, &passed));
 		}
 	}
 	end(&bench);
