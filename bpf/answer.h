@@ -332,7 +332,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (listener_kind(listener))
 		PASS_OR_DROP_SYN(&syn, listener_kind, BUDGET_PASS);
 	/* The stack would refuse what we promote. */
-	if (!listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ipv4.sysctl_tcp_syncookies)
+	if (!listener_net(listener)->ipv4.sysctl_tcp_syncookies)
 		PASS_OR_DROP_SYN(&syn, syncookies_off, BUDGET_PASS);
 	/* Above the budget, an MSS or a window of old is better than no answer. */
 	if (listener_traits(listener) != syn.service->traits &&
@@ -340,6 +340,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		syn_note(&syn, packet);
 		PASS_SYN(&syn, not_admitted);
 	}
+	syn.offered &= ~listener_ignores(listener);
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {

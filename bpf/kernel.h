@@ -25,8 +25,12 @@ typedef struct {
 } atomic64_t;
 
 struct netns_ipv4 {
+	__u8 sysctl_tcp_ecn;
 	__u8 sysctl_tcp_reflect_tos;
+	__u8 sysctl_tcp_sack;
 	__u8 sysctl_tcp_syncookies;
+	__u8 sysctl_tcp_timestamps;
+	__u8 sysctl_tcp_window_scaling;
 	__u32 sysctl_tcp_fastopen; /* signed in kernels: only unsigned ones may turn out to be smaller */
 };
 

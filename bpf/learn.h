@@ -15,7 +15,7 @@
 
 enum {
 	LEARN_NEXT = -1,
-	LEARN_OTHER_WAYS = 3,
+	LEARN_OTHER_WAYS = 2,
 	/* Of a connection that show that its cookie is used up: one alone may leave by another device. */
 	LEARN_FIRST_SEGMENTS = 2,
 };
@@ -27,9 +27,8 @@ enum {
 static __always_inline bool listener_under_pressure(struct tcp_sock *listener)
 {
 	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
-	struct net *net = sk->__sk_common.skc_net.net;
 
-	return net->ipv4.sysctl_tcp_syncookies == 2 ||
+	return listener_net(listener)->ipv4.sysctl_tcp_syncookies == 2 ||
 	       (__u32)listener->inet_conn.icsk_accept_queue.qlen.counter >= sk->sk_max_ack_backlog;
 }
 
@@ -85,8 +84,6 @@ static __always_inline void synack_windows(struct service_synack *synack, bool i
 static __always_inline void synack_read(struct service_synack *synack, const struct packet *packet,
 					const struct tcp_options *options, struct tcp_sock *listener)
 {
-	struct net *net = listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
-
 	if (packet->is_ipv4) {
 		synack->ttl = packet->ipv4->ttl;
 		synack->tos = packet->ipv4->tos & ~3;
@@ -96,7 +93,7 @@ static __always_inline void synack_read(struct service_synack *synack, const str
 	}
 	synack->mss = options->mss;
 	synack->user_mss = listener->rx_opt.user_mss;
-	synack->reflects_tos = net->ipv4.sysctl_tcp_reflect_tos;
+	synack->reflects_tos = listener_net(listener)->ipv4.sysctl_tcp_reflect_tos;
 }
 
 static __always_inline __u8 synack_grants(const struct packet *packet, const struct tcp_options *options)
@@ -136,7 +133,7 @@ static __always_inline void canary_answer(struct service *service, const struct 
 		COUNT(canary_other_way);
 		/*
 		 * One source whose answers go elsewhere (a neighbour's address, sent by way of the gateway)
-		 * must not take a service from all the others. Several in a row, and the way has changed.
+		 * must not take a service from all the others. Two in a row, and the way has changed.
 		 */
 		if (service->canary.other_ways < LEARN_OTHER_WAYS)
 			service->canary.other_ways++;
@@ -209,6 +206,12 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	__builtin_memcpy(service->device_mac, packet->eth->h_source, ETH_ALEN);
 	service->listener = listener;
 	service->synack.listener_kind = listener_kind(listener);
+	/* Routes may ask for ECN as well, so what this sysctl means for it is to be seen. */
+	if (service->synack.tcp_ecn != listener_net(listener)->ipv4.sysctl_tcp_ecn) {
+		service->synack.tcp_ecn = listener_net(listener)->ipv4.sysctl_tcp_ecn;
+		service->synack.granted &= ~OPTION_ECN;
+		service->synack.refused &= ~OPTION_ECN;
+	}
 	/* What is granted once is granted to whoever asks for it. */
 	service->synack.granted |= granted;
 	service->synack.refused &= ~granted;
@@ -229,7 +232,8 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	}
 	if (!fresh && !replaced && !canary)
 		return;
-	offered = canary ? service->canary.offered : 0;
+	/* What sysctls forbid at the moment says nothing of what comes after them. */
+	offered = canary ? service->canary.offered & ~listener_ignores(listener) : 0;
 	if (!listener_under_pressure(listener)) {
 		service->synack.granted &= ~(offered & ~granted);
 		service->synack.refused |= offered & ~granted;

@@ -129,6 +129,25 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 	return kind;
 }
 
+static __always_inline struct net *listener_net(struct tcp_sock *listener)
+{
+	return listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
+}
+
+/*
+ * The options of a SYN that the stack takes no notice of (net/ipv4/tcp_input.c:tcp_parse_options()), as
+ * sysctls are at this moment: a canary shows only what it asks for itself, and what is promised against
+ * them is not promoted.
+ */
+static __always_inline __u8 listener_ignores(struct tcp_sock *listener)
+{
+	struct net *net = listener_net(listener);
+
+	return (net->ipv4.sysctl_tcp_window_scaling ? 0 : OPTION_WSCALE) |
+	       (net->ipv4.sysctl_tcp_sack ? 0 : OPTION_SACK) |
+	       (net->ipv4.sysctl_tcp_timestamps ? 0 : OPTION_TIMESTAMPS);
+}
+
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
 	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */
@@ -173,14 +192,20 @@ static __always_inline bool canary_due(const struct service *service, const stru
 	return answered && *answered >= set->canary_answers;
 }
 
-/* Whether canaries have remained without an answer for longer than we trust the last one. */
+/*
+ * Whether the stack has ceased to answer: two canaries have remained without an answer, the second one
+ * until the next is due, or, where SYNs are rare, one for longer than we trust its predecessor.
+ */
 static __always_inline bool canary_unanswered(const struct service *service, const struct settings *set,
 					      __u64 now_ms)
 {
 	__u64 since = service->canary.waiting_since_ms;
 
-	return since && elapsed_ms(now_ms, since) > set->canary_patience_ms &&
-	       !(set->flags & SETTING_CANARY_ONCE);
+	if (!since || set->flags & SETTING_CANARY_ONCE)
+		return false;
+	return elapsed_ms(now_ms, since) > set->canary_patience_ms ||
+	       service->canary.unanswered > CANARIES_UNANSWERED ||
+	       (service->canary.unanswered == CANARIES_UNANSWERED && canary_allowed(service, set, now_ms));
 }
 
 /* Notes a SYN that is being passed, so that the answer to it is known when it leaves (learn.h). */
@@ -202,8 +227,12 @@ static __always_inline bool canary_note(struct service *service, const struct se
 	canary->remote_port = remote_port;
 	canary->offered = offered;
 	__builtin_memcpy(canary->source_mac, source_mac, ETH_ALEN);
-	if (!canary->waiting_since_ms)
+	if (!canary->waiting_since_ms) {
 		canary->waiting_since_ms = now_ms;
+		canary->unanswered = 0;
+	}
+	if (canary->unanswered <= CANARIES_UNANSWERED)
+		canary->unanswered++;
 	answered = bpf_map_lookup_elem(&answers, &slot);
 	if (answered)
 		*answered = 0;

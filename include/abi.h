@@ -97,8 +97,13 @@ struct service_synack {
 	 * 16 + n with ECE. One more of them is not read again before long.
 	 */
 	__u32 shapes;
-	__u32 pad2;
+	__u8 tcp_ecn; /* that sysctl: with another one, it is to be seen anew whether ECN is granted */
+	__u8 pad2[3];
 	__u64 read_ms;
+};
+
+enum {
+	CANARIES_UNANSWERED = 2, /* in a row: the stack answers no more */
 };
 
 /* A SYN that was passed to see what the stack does with it. */
@@ -111,7 +116,7 @@ struct service_canary {
 	__u8 source_mac[6];
 	__u8 other_ways; /* canaries in a row whose answers went another way */
 	__u8 smaller;	 /* the last one showed a smaller MSS than those before it */
-	__u8 pad;
+	__u8 unanswered; /* sent since waiting_since_ms, as far as CANARIES_UNANSWERED and one more */
 };
 
 struct service {

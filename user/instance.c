@@ -373,10 +373,17 @@ void instance_remove(const struct instance *instance)
 
 bool instance_unanswered(const struct instance *instance, const struct service *service)
 {
-	const unsigned long long since = service->canary.waiting_since_ms;
+	const struct service_canary *canary = &service->canary;
+	const struct settings *set = &instance->set;
+	const unsigned long long now_ms = monotonic_ms();
 
-	return since && monotonic_ms() > since + instance->set.canary_patience_ms &&
-	       !(instance->set.flags & SETTING_CANARY_ONCE);
+	/* As bpf/service.h: canary_unanswered(). */
+	if (!canary->waiting_since_ms || set->flags & SETTING_CANARY_ONCE)
+		return false;
+	return now_ms > canary->waiting_since_ms + set->canary_patience_ms ||
+	       canary->unanswered > CANARIES_UNANSWERED ||
+	       (canary->unanswered == CANARIES_UNANSWERED &&
+		now_ms >= canary->sent_ms + set->canary_gap_ms);
 }
 
 int instance_refill(const struct instance *instance)

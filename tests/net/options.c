@@ -178,8 +178,7 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 	struct product product = product_new(&spec, NULL);
 	int protected_, native_, fd;
 
-	/* In generic mode, since the program at the far end of a veth would have to take frames of several
-	 * buffers. */
+	/* In generic mode, which has to take large frames as well; native mode: layers.c. */
 	product_must(&product,
 		     "attach " SERVER_IF " --port 8080 --canary once --mode generic --firewall-checked");
 	protected_ = tcp_listen(product.pair.server, NULL, PROTECTED, 64);

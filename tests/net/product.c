@@ -242,3 +242,36 @@ struct tcp_spec hand_data(const struct hand *hand, unsigned int offset, const vo
 	spec.payload_len = (uint16_t)size;
 	return spec;
 }
+
+const char *synack_difference(const struct tcp_frame *ours, const struct tcp_frame *native)
+{
+	const int longest = ours->saddr.family == AF_INET ? 1460
+							  : 1440; /* segment of an Ethernet's client */
+
+#define DIFFERS(field)                                                                                     \
+	do {                                                                                               \
+		if (ours->field != native->field)                                                          \
+			return #field;                                                                     \
+	} while (0)
+	DIFFERS(ttl);
+	DIFFERS(tos);
+	DIFFERS(df);
+	DIFFERS(id);
+	DIFFERS(ip_options_len);
+	DIFFERS(flags);
+	DIFFERS(urgent);
+	DIFFERS(payload_len);
+	DIFFERS(mss);
+	DIFFERS(wscale);
+	DIFFERS(sack_ok);
+	DIFFERS(timestamps);
+	DIFFERS(tsecr);
+#undef DIFFERS
+	if (strcmp(ours->layout, native->layout))
+		return "options";
+	if (memcmp(ours->dst_mac, native->dst_mac, 6) || memcmp(ours->src_mac, native->src_mac, 6))
+		return "MAC";
+	if (ours->window > native->window || native->window - ours->window > longest)
+		return "window";
+	return NULL;
+}

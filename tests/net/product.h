@@ -72,4 +72,10 @@ bool hand_syn(struct hand *hand);
 /* Makes the spec that of a segment with @payload, @offset bytes into the stream. */
 struct tcp_spec hand_data(const struct hand *hand, unsigned int offset, const void *payload, size_t size);
 
+/*
+ * In what a SYN-ACK of ours is not the stack's to a like SYN: beside ISN, timestamp value and checksum, and
+ * a window that is smaller by a segment at most. NULL: in nothing.
+ */
+const char *synack_difference(const struct tcp_frame *ours, const struct tcp_frame *native);
+
 #endif
