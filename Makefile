@@ -41,7 +41,7 @@ MULTIARCH = $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/nu
 BPF_CFLAGS = -O2 -g -fno-strict-aliasing -target bpf -mcpu=v3 $(WARN) -Wno-unused-parameter -Iinclude $(MULTIARCH)
 HOST_CFLAGS := -std=gnu11 $(WARN) -Wmissing-prototypes -Wstrict-prototypes -D_GNU_SOURCE -Iinclude -I$(B)/bpf \
 	-DXDPH_VERSION='"$(VERSION)"'
-LIBS = $(shell $(PKG_CONFIG) --libs libbpf jansson libnftables 2>/dev/null || echo -lbpf -ljansson -lnftables)
+LIBS = $(shell $(PKG_CONFIG) --libs libbpf jansson libnftables libpcap 2>/dev/null || echo -lbpf -ljansson -lnftables -lpcap)
 
 BPF_HEADERS := $(wildcard bpf/*.h include/*.h include/*.def)
 USER_HEADERS := $(wildcard user/*.h include/*.h include/*.def)
@@ -73,8 +73,8 @@ $(B)/xdp-handshake: $(USER_OBJECTS)
 tools:
 	$(Q)for tool in $(CC) $(CLANG) $(BPFTOOL) $(PKG_CONFIG); do command -v $$tool >/dev/null || \
 		{ echo "$$tool is missing: run 'make deps' as root" >&2; exit 1; }; done
-	$(Q)$(PKG_CONFIG) --exists libbpf jansson libnftables || \
-		{ echo "libbpf, jansson or libnftables is missing: run 'make deps' as root" >&2; exit 1; }
+	$(Q)$(PKG_CONFIG) --exists libbpf jansson libnftables libpcap || \
+		{ echo "libbpf, jansson, libnftables or libpcap is missing: run 'make deps' as root" >&2; exit 1; }
 
 install: all
 	install -D -m 755 $(B)/xdp-handshake $(DESTDIR)$(PREFIX)/sbin/xdp-handshake
@@ -136,7 +136,7 @@ $(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
 
 # Pure code, built from the very headers that the BPF programs are built from; and once more with sanitizers.
-PURE_SOURCES := user/format.c user/ports.c user/ruleset.c
+PURE_SOURCES := user/format.c user/ports.c user/ruleset.c user/segment.c
 UNIT_SOURCES := tests/lib/report.c $(PURE_SOURCES)
 
 $(UNIT_TESTS): $(T)/unit/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(USER_HEADERS) $(BPF_HEADERS) Makefile
@@ -197,7 +197,7 @@ check-kernels: deps-kernels
 
 # ---- packages: the only place that knows a package manager ----
 
-BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev libnftables-dev bpftool pkg-config linux-libc-dev
+BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev libnftables-dev libpcap-dev bpftool pkg-config linux-libc-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) libnet1-dev nginx-light curl iproute2 ethtool util-linux procps
 CHECK_PACKAGES := $(DEMO_PACKAGES) git diffutils wrk netbase nftables iptables sparse clang-format jq libclang-rt-dev libcap2-bin
 KERNELS_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 busybox-static ethtool iproute2 nftables util-linux xz-utils \

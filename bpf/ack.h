@@ -7,6 +7,7 @@
 #define XDPH_ACK_H
 
 #include "count.h"
+#include "event.h"
 #include "known.h"
 #include "lookup.h"
 #include "service.h"
@@ -161,6 +162,8 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		way->at_ms = claim->now_ms;
 		way->metadata = metadata;
 		COUNT(ack_validated);
+		if (event_wanted(set, claim->now_ms, &tuple))
+			xdp_event(ctx, &claim->tuple, EVENT_ACK);
 		return ack_hand_over(ctx, &metadata, set);
 	}
 

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "cookie.h"
 #include "count.h"
+#include "event.h"
 #include "known.h"
 #include "lookup.h"
 #include "service.h"
@@ -238,6 +239,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	const __u64 now_ms = clock_ms();
 	struct answer answer = {};
 	__u16 window;
+	bool shown;
 
 	claim->tuple = syn->tuple;
 	claim->client_isn = host32(packet->tcp->seq);
@@ -261,10 +263,13 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.options.has_timestamps = options->has_timestamps;
 	answer.options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
 	answer.options.tsecr = syn->options.tsval;
+	shown = event_wanted(syn->set, now_ms, &syn->tuple) && xdp_event(ctx, &claim->tuple, EVENT_SYN);
 	if (syn_transmit(ctx, packet, syn, &answer)) {
 		/* Only a frame that would not grow gets here, and it is as it came. */
 		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
 	}
+	if (shown)
+		xdp_event(ctx, &claim->tuple, EVENT_SYNACK);
 	service_answered(syn->service);
 	COUNT(syn_answered);
 	return XDP_TX;

@@ -222,13 +222,10 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.rcv_wscale_changed_ms = fresh ? 0 : now_ms;
 	}
 	if (gone && !canary) {
-		/*
-		 * It listens again. Canaries that met a closed port say nothing of it: the next SYN is one,
-		 * and the one behind that is answered.
-		 */
+		/* It listens again. Canaries that met a closed port say nothing of it. */
 		service->canary.waiting_since_ms = 0;
+		service->canary.unanswered = 0;
 		service->canary.sent_ms = 0;
-		service->admission = SERVICE_WAITING;
 	}
 	if (!fresh && !replaced && !canary)
 		return;
@@ -291,16 +288,17 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 		.address = tuple->local,
 		.port = tuple->local_port,
 	};
-	struct service *service = bpf_map_lookup_elem(&services, &key);
-	struct bpf_sock *maker = skb->sk, *found;
-	const __u64 now_ms = clock_coarse_ms();
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
+	const __u64 now_ms = clock_coarse_ms();
+	struct bpf_sock *maker = skb->sk, *found;
 	struct tcp_sock *listener;
+	struct service *service;
 
 	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
 	known_mark(set, hash);
 	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
 	track_forget(known_word(set, hash), tuple);
+	service = bpf_map_lookup_elem(&services, &key);
 	if (service && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
 	    eth_mac_equal(service->device_mac, packet->eth->h_source)) {

@@ -73,6 +73,11 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} events SEC(".maps");
+
 /* ---- private to the programs, made anew at each attach ---- */
 
 enum {
@@ -135,6 +140,9 @@ struct cpu {
 	__u64 budget_second;
 	__u32 epoch;
 	__u32 passed[BUDGETS];
+	__u64 events_second;
+	__u32 events; /* in this second */
+	__u32 pad;
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];

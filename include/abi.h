@@ -15,7 +15,7 @@
 
 enum abi {
 	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
-	ABI_LAYOUT = 2,
+	ABI_LAYOUT = 3,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
@@ -246,6 +246,10 @@ struct settings {
 	enum service_policy policy; /* of services to be learned */
 	__u32 mark;		    /* of the segments that are promoted (skb->mark), 0: left as it is */
 	__u64 turned_ms;	    /* when the filter's generation was turned last */
+	__u64 events_until_ms;	    /* somebody reads `events`, and says so again before this is over */
+	__be16 events_port;	    /* the local port of interest, 0: any */
+	__u16 pad;
+	__u32 pad2;
 };
 
 enum ports {
@@ -280,6 +284,31 @@ struct handshake_metadata {
 	__u8 options; /* enum handshake_option: granted */
 	__u8 snd_wscale : 4;
 	__u8 rcv_wscale : 4;
+};
+
+/* ---- events: handshakes that the driver answers, for whoever wants to look ----------------------------
+ */
+
+enum event_kind {
+	EVENT_SYN,    /* about to be answered */
+	EVENT_SYNACK, /* our answer */
+	EVENT_ACK,    /* its cookie is right: on its way to the promoter */
+};
+
+enum event_sizes {
+	EVENT_BYTES = 128,     /* Ethernet, two tags, IPv6, TCP with all options: 122 */
+	EVENTS_A_SECOND = 512, /* and CPU: a flood leaves most of its SYNs out */
+};
+
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 ifindex;
+	enum event_kind kind;
+	__u32 length; /* of the frame, of which `bytes` has the beginning */
+	__u32 pad;
+	struct tuple tuple;
+	__u32 pad2;
+	__u8 bytes[EVENT_BYTES];
 };
 
 /* ---- counters ---------------------------------------------------------------------------------------- */

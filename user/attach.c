@@ -205,6 +205,7 @@ static int prepare_maps(struct attachment *attachment)
 	error = error ?: reuse_map(skeleton->maps.settings, instance->settings);
 	error = error ?: reuse_map(skeleton->maps.ports, instance->ports);
 	error = error ?: reuse_map(skeleton->maps.interfaces, instance->interfaces);
+	error = error ?: reuse_map(skeleton->maps.events, instance->events);
 	return error ?: reuse_map(skeleton->maps.counters, instance->counters);
 }
 
@@ -251,7 +252,8 @@ static struct bpf_map *pinned_map(const struct attachment *attachment, int i)
 	struct bpf_map *const maps[] = {
 		skeleton->maps.services,     skeleton->maps.connections, skeleton->maps.known_tuples,
 		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.ports,
-		skeleton->maps.interfaces,   skeleton->maps.counters,	 skeleton->maps.settings,
+		skeleton->maps.interfaces,   skeleton->maps.counters,	 skeleton->maps.events,
+		skeleton->maps.settings,
 	};
 
 	return i < (int)(sizeof(maps) / sizeof(*maps)) ? maps[i] : NULL;

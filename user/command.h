@@ -55,6 +55,7 @@ int command_status(const struct command *command, int argc, char **argv);
 int command_listeners(const struct command *command, int argc, char **argv);
 int command_connections(const struct command *command, int argc, char **argv);
 int command_stats(const struct command *command, int argc, char **argv);
+int command_explain(const struct command *command, int argc, char **argv);
 int command_set(const struct command *command, int argc, char **argv);
 int command_key(const struct command *command, int argc, char **argv);
 

@@ -148,6 +148,7 @@ static const struct {
 	{ "ports", offsetof(struct instance, ports) },
 	{ "interfaces", offsetof(struct instance, interfaces) },
 	{ "counters", offsetof(struct instance, counters) },
+	{ "events", offsetof(struct instance, events) },
 };
 
 static int *instance_map(struct instance *instance, size_t i)

@@ -40,6 +40,7 @@ struct instance {
 	int ports;
 	int interfaces;
 	int counters;
+	int events;
 	struct settings set; /* as read when opened */
 };
 

@@ -43,6 +43,12 @@ static const struct command commands[] = {
 	  "  --sort KEY           local (default), remote, state, age, mss; -KEY: the other way round\n",
 	  command_connections },
 	{ "stats", "", "every counter with its meaning", NULL, command_stats },
+	{ "explain", "--pcap FILE | --live [--port P]", "walk through one handshake, field by field",
+	  "  --pcap FILE          the first whole handshake of a capture file\n"
+	  "  --live               the next one that the driver answers\n"
+	  "  --port P             of this port only\n"
+	  "  --wait SECONDS       live: give up after so long (default: wait)\n",
+	  command_explain },
 	{ "set", "ADDR:PORT KEY=VALUE...", "change a service: policy=always|shadow",
 	  "  ADDR:PORT            as `listeners` prints it; *:PORT means every service of the port\n",
 	  command_set },

@@ -515,7 +515,7 @@ CASE("10,000 sockets a second listen and close, namespaces come and go: none is 
 		EXPECT(fd >= 0);
 		close(fd);
 	}
-	EXPECT_EQ(counter(&product, "syn_answered"), answered + 1);
+	EXPECT(counter(&product, "syn_answered") > answered);
 	close(listener);
 	wire_close(wire);
 }

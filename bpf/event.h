@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the XDP program shows of the handshakes that it answers, while somebody looks (abi.h: events). */
+#ifndef XDPH_EVENT_H
+#define XDPH_EVENT_H
+
+#include "maps.h"
+
+static __always_inline bool event_wanted(const struct settings *set, __u64 now_ms,
+					 const struct tuple *tuple)
+{
+	return set->events_until_ms && now_ms < set->events_until_ms &&
+	       (!raw16(set->events_port) || set->events_port == tuple->local_port);
+}
+
+/*
+ * Returns 1 if the frame is shown, 0 if not: too many in this second, or nobody reads fast enough.
+ * A global function: the verifier looks at it once, and not at each of its places.
+ */
+__noinline int xdp_event(struct xdp_md *ctx, const struct tuple *tuple, __u32 kind)
+{
+	__u32 length = bpf_xdp_get_buff_len(ctx), seen = length;
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const __u64 now_ns = bpf_ktime_get_ns();
+	struct event *event;
+
+	if (!cpu || !tuple)
+		return 0;
+	if (cpu->events_second != now_ns >> 30) {
+		cpu->events_second = now_ns >> 30;
+		cpu->events = 0;
+	}
+	/* A handshake of which the SYN was shown is shown to its end. */
+	if (cpu->events >= EVENTS_A_SECOND && kind == EVENT_SYN)
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return 0;
+	cpu->events++;
+	event->time_ns = now_ns;
+	event->ifindex = ctx->ingress_ifindex;
+	event->kind = kind;
+	event->length = length;
+	event->pad = 0;
+	event->tuple = *tuple;
+	event->pad2 = 0;
+	__builtin_memset(event->bytes, 0, sizeof(event->bytes));
+	if (seen > sizeof(event->bytes))
+		seen = sizeof(event->bytes);
+	barrier_var(seen); /* so that the verifier sees the bounds of the very register that is passed */
+	if (seen < 1 || seen > sizeof(event->bytes) || bpf_xdp_load_bytes(ctx, 0, event->bytes, seen))
+		event->length = 0;
+	bpf_ringbuf_submit(event, 0);
+	return 1;
+}
+
+#endif
