@@ -131,7 +131,7 @@ $(TOOLS) $(T)/lib/selftest $(T)/tools/selftest: %: %.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
 
-$(NET_TESTS): %: %.o $(T)/net/product.o $(T)/libtest.a
+$(NET_TESTS) $(T)/bench/keeping: %: %.o $(T)/net/product.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
 
@@ -187,9 +187,10 @@ check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftes
 # What the tests on a network are made of, to run one of them by hand: build/tests/net/handshake "one NAPI"
 net-tests: all $(TOOLS) $(NET_TESTS)
 
-# What a frame costs that is passed; for more, real packets are needed.
-bench: all $(T)/bench/programs
+# What a frame costs that is passed, and what keeping the books costs; for more, other machines are needed.
+bench: all $(T)/bench/programs $(T)/bench/keeping
 	$(Q)$(T)/bench/programs
+	$(Q)$(T)/bench/keeping
 
 check-kernels: deps-kernels
 	$(Q)$(MAKE) --no-print-directory all

@@ -226,6 +226,35 @@ CASE("a capture: the first whole handshake in it, the stack's own and the driver
 	close(native);
 }
 
+CASE("a packet socket on the server's device, which is tcpdump's, sees the ACK, neither SYN nor SYN-ACK")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), client;
+	struct wire *tcpdump;
+	struct tcp_frame frame;
+	bool syn = false, ack = false;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	tcpdump = wire_open(product.pair.server, SERVER_IF);
+	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+	REQUIRE(client >= 0);
+	while (wire_recv(tcpdump, NULL, 100, &frame)) {
+		syn |= frame.flags & SYN;
+		ack |= frame.flags & ACK && frame.dport == PORT;
+	}
+	EXPECT(ack && !syn, "%s%s", ack ? "" : "no ACK is seen ", syn ? "SYN or SYN-ACK is seen" : "");
+	/* Natively both are. */
+	product_must(&product, "set *:8080 policy=shadow");
+	close(client);
+	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
+	while (wire_recv(tcpdump, NULL, 100, &frame))
+		syn |= frame.flags & SYN;
+	EXPECT(syn);
+	close(client);
+	close(listener);
+	wire_close(tcpdump);
+}
+
 CASE("a flood while somebody looks on: what is written is bounded, and the handshake is still told")
 {
 	struct product product = product_new(NULL, "--port 8080");
