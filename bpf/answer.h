@@ -73,32 +73,44 @@ static __always_inline bool syn_note(struct syn *syn, const struct packet *packe
 			   host32(packet->tcp->seq), packet->tcp->source, syn->offered);
 }
 
-/* Whether the stack holds the tuple: then it alone can answer, and a cookie could not be promoted. */
-static __always_inline bool syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
+/*
+ * The state of the socket by which the stack holds the tuple, or 0: where there is one, the stack alone can
+ * answer, and a cookie could not be promoted.
+ */
+static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
 {
 	struct known_word *word = known_word(syn->set, syn->hash);
-	bool settled = word && word->settled == known_settled(syn->hash), held = false;
+	bool settled = word && word->settled == known_settled(syn->hash);
+	__u32 state = 0;
 
 	if (settled || known(syn->set, syn->hash)) {
-		__u32 state = lookup_state(ctx, &syn->tuple, is_ipv4);
-
-		held = state && state != KERNEL_TCP_LISTEN;
-		if (!held)
+		state = lookup_state(ctx, &syn->tuple, is_ipv4);
+		if (state == KERNEL_TCP_LISTEN)
+			state = 0;
+		if (!state)
 			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
 		/* Before this SYN is answered: its ACK will bear a cookie. */
-		if (!held && settled)
+		if (!state && settled)
 			word->settled = 0;
-		/*
-		 * Not in SYN-RECEIVED: an earlier copy of the SYN may have been answered by us, and the
-		 * client may have taken that answer.
-		 */
-		if (state == KERNEL_TCP_TIME_WAIT)
-			known_settle(word, syn->hash);
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */
-	barrier_var(held);
-	return held;
+	barrier_var(state);
+	return state;
+}
+
+/* A SYN to a tuple that the stack holds. */
+static __always_inline int syn_pass_held(const struct syn *syn, __u32 state)
+{
+	if (!pass_budget(syn->cpu, syn->set, syn->now_ms, BUDGET_HELD))
+		DROP_SYN(over_budget);
+	/*
+	 * Not in SYN-RECEIVED: an earlier copy of the SYN may have been answered by us, and the client may
+	 * have taken that answer.
+	 */
+	if (state == KERNEL_TCP_TIME_WAIT)
+		known_settle(known_word(syn->set, syn->hash), syn->hash);
+	PASS_SYN(syn, held);
 }
 
 /* What the connection will have: of what is offered, what the service grants and the cookie can carry. */
@@ -283,6 +295,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	struct choice choice = {};
 	struct tcp_sock *listener;
 	__u8 unlearned;
+	__u32 held;
 	int chosen;
 
 	COUNT(syn_received);
@@ -297,8 +310,9 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_SYN(&syn, other_mac);
 
 	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
-	if (syn_held(ctx, &syn, packet->is_ipv4))
-		PASS_OR_DROP_SYN(&syn, held, BUDGET_HELD);
+	held = syn_held(ctx, &syn, packet->is_ipv4);
+	if (held)
+		return syn_pass_held(&syn, held);
 
 	if (packet->fragment)
 		PASS_OR_DROP_SYN(&syn, fragment, BUDGET_PASS);

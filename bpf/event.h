@@ -27,15 +27,19 @@ __noinline int xdp_event(struct xdp_md *ctx, const struct tuple *tuple, __u32 ki
 		return 0;
 	if (cpu->events_second != now_ns >> 30) {
 		cpu->events_second = now_ns >> 30;
-		cpu->events = 0;
+		cpu->syn_events = 0;
+		cpu->ack_events = 0;
 	}
-	/* A handshake of which the SYN was shown is shown to its end. */
-	if (cpu->events >= EVENTS_A_SECOND && kind == EVENT_SYN)
+	/* A SYN-ACK is shown if its SYN was. ACKs have a number of their own, or they would use up the
+	 * SYNs'. */
+	if ((kind == EVENT_SYN && cpu->syn_events >= EVENTS_A_SECOND) ||
+	    (kind == EVENT_ACK && cpu->ack_events >= EVENTS_A_SECOND))
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event)
 		return 0;
-	cpu->events++;
+	cpu->syn_events += kind == EVENT_SYN;
+	cpu->ack_events += kind == EVENT_ACK;
 	event->time_ns = now_ns;
 	event->ifindex = ctx->ingress_ifindex;
 	event->kind = kind;

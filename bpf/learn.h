@@ -212,6 +212,9 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.granted &= ~OPTION_ECN;
 		service->synack.refused &= ~OPTION_ECN;
 	}
+	/* Another listener may grant other options. */
+	if (replaced)
+		service->synack.granted = service->synack.refused = 0;
 	/* What is granted once is granted to whoever asks for it. */
 	service->synack.granted |= granted;
 	service->synack.refused &= ~granted;
@@ -366,6 +369,10 @@ static __always_inline int learn(struct __sk_buff *skb)
 		return LEARN_NEXT;
 	closing = control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
 	sender = bpf_skc_to_tcp_sock(sk);
+	/* The socket that the stack sends RSTs from is none of a connection, and smaller than it is taken
+	 * for. */
+	if (sender && sender->inet_conn.icsk_inet.inet_sport != packet.tcp->source)
+		sender = NULL;
 	if (!closing && (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS - 1 + skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);

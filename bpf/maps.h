@@ -141,8 +141,8 @@ struct cpu {
 	__u32 epoch;
 	__u32 passed[BUDGETS];
 	__u64 events_second;
-	__u32 events; /* in this second */
-	__u32 pad;
+	__u32 syn_events; /* in this second */
+	__u32 ack_events;
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];

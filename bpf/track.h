@@ -118,6 +118,8 @@ static __always_inline void track_gone(struct sock *sk)
 	tuple.local_port = local_port;
 	hash = tuple_hash(&tuple, set->hash_seed);
 	word = known_word(set, hash);
+	if (word && word->settled == known_settled(hash))
+		word->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
 	if (!word || !word->recorded)
 		return;
 	connection = bpf_map_lookup_elem(&connections, &tuple);

@@ -297,7 +297,7 @@ enum event_kind {
 
 enum event_sizes {
 	EVENT_BYTES = 128,     /* Ethernet, two tags, IPv6, TCP with all options: 122 */
-	EVENTS_A_SECOND = 512, /* and CPU: a flood leaves most of its SYNs out */
+	EVENTS_A_SECOND = 512, /* SYNs, and as many ACKs, and CPU: a flood leaves most of its SYNs out */
 };
 
 struct event {
