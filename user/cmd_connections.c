@@ -379,6 +379,7 @@ int command_connections(const struct command *command, int argc, char **argv)
 	if (connection_count < 0 || !lines) {
 		free(sockets);
 		free(lines);
+		free(connections);
 		return fail("cannot read the connections: %s",
 			    strerror(connection_count < 0 ? (int)-connection_count : ENOMEM));
 	}

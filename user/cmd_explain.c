@@ -25,8 +25,8 @@
 
 enum {
 	REFRESH_MS = 1000,
-	WANTED_MS = 3000, /* so long do the programs go on when we are killed */
-	LIVE_HANDSHAKES = 1024,
+	WANTED_MS = 3000,  /* so long do the programs go on when we are killed */
+	HANDSHAKES = 4096, /* begun ones, in one table by tuple */
 };
 
 struct explain_options {
@@ -66,9 +66,19 @@ static bool link_of(int type, enum segment_link *link)
 	}
 }
 
+/* Where a segment's handshake is kept, with whoever else falls there: a SYN takes the place. */
+static struct handshake *handshake_of(struct handshake *handshakes, const struct segment *segment)
+{
+	const __u16 both = SEGMENT_SYN | SEGMENT_ACK;
+	struct tuple tuple;
+
+	segment_tuple(segment, (segment->control & both) != both, &tuple);
+	return &handshakes[tuple_hash(&tuple, 0) % HANDSHAKES];
+}
+
 static int explain_file(const struct explain_options *options)
 {
-	struct handshake handshake = {};
+	struct handshake *handshakes, *handshake = NULL;
 	struct pcap_pkthdr *header;
 	char error[PCAP_ERRBUF_SIZE];
 	pcap_t *pcap = pcap_open_offline(options->pcap, error);
@@ -76,14 +86,20 @@ static int explain_file(const struct explain_options *options)
 	unsigned long frames = 0, segments = 0;
 	const unsigned char *bytes;
 	bool whole = false;
-	int got = 0;
+	int got = 0, code = EXIT_DONE;
 
 	if (!pcap)
 		return fail("cannot read %s: %s", options->pcap, error);
+	handshakes = calloc(HANDSHAKES, sizeof(*handshakes));
+	if (!handshakes) {
+		pcap_close(pcap);
+		return fail("cannot read %s: %s", options->pcap, strerror(ENOMEM));
+	}
 	if (!link_of(pcap_datalink(pcap), &link)) {
 		const int type = pcap_datalink(pcap);
 
 		pcap_close(pcap);
+		free(handshakes);
 		return fail("%s was captured on a link of kind %s: Ethernet, IP and 'any' can be read",
 			    options->pcap, pcap_datalink_val_to_name(type) ?: "unknown");
 	}
@@ -97,14 +113,18 @@ static int explain_file(const struct explain_options *options)
 		segments++;
 		if (options->port && segment.source_port != port && segment.destination_port != port)
 			continue;
-		whole = handshake_take(&handshake, &segment,
+		handshake = handshake_of(handshakes, &segment);
+		whole = handshake_take(handshake, &segment,
 				       (unsigned long long)header->ts.tv_sec * 1000000 +
 					       (unsigned long long)header->ts.tv_usec);
 	}
 	snprintf(error, sizeof(error), "%s", got == -1 ? pcap_geterr(pcap) : "");
 	pcap_close(pcap);
 	if (whole)
-		return show(&handshake, options->common.json);
+		code = show(handshake, options->common.json);
+	free(handshakes);
+	if (whole)
+		return code;
 	if (*error)
 		return fail("%s is damaged behind frame %lu: %s", options->pcap, frames, error);
 	return fail("%s has no whole handshake%s (%lu frames, %lu TCP segments): SYN, SYN-ACK and ACK must "
@@ -133,10 +153,7 @@ static int on_event(void *context, void *data, size_t size)
 	captured = event->length < EVENT_BYTES ? event->length : EVENT_BYTES;
 	if (!segment_read(&segment, event->bytes, captured, SEGMENT_ETHERNET))
 		return 0;
-	handshake = &live->handshakes[tuple_hash(&event->tuple, 0) % LIVE_HANDSHAKES];
-	/* Unlike in a file, a newer client always takes the place. */
-	if (event->kind == EVENT_SYN)
-		memset(handshake, 0, sizeof(*handshake));
+	handshake = handshake_of(live->handshakes, &segment);
 	handshake->answered_here = true;
 	if (handshake_take(handshake, &segment, event->time_ns / 1000))
 		live->whole = handshake;
@@ -195,6 +212,8 @@ static int watch(const struct explain_options *options, struct ring_buffer *ring
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	fds[1].fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	if (fds[1].fd < 0)
+		return fail("cannot wait for signals: %s", strerror(errno));
 	while (!live->whole) {
 		const unsigned long long now_ms = monotonic_ms();
 
@@ -217,7 +236,7 @@ static int watch(const struct explain_options *options, struct ring_buffer *ring
 
 static int explain_live(const struct explain_options *options)
 {
-	struct live live = { .handshakes = calloc(LIVE_HANDSHAKES, sizeof(*live.handshakes)) };
+	struct live live = { .handshakes = calloc(HANDSHAKES, sizeof(*live.handshakes)) };
 	struct ring_buffer *ring = NULL;
 	struct instance instance;
 	int code = instance_open(&instance, options->common.pin_path, true);
@@ -227,7 +246,9 @@ static int explain_live(const struct explain_options *options)
 		return code;
 	}
 	code = lock_events(&instance);
-	if (!code && live.handshakes) {
+	if (!code && !live.handshakes)
+		code = fail("cannot look on: %s", strerror(ENOMEM));
+	if (!code) {
 		ring = ring_buffer__new(instance.events, on_event, &live, NULL);
 		if (!ring)
 			code = fail("cannot read %s/events: %s", options->common.pin_path, strerror(errno));
@@ -240,7 +261,8 @@ static int explain_live(const struct explain_options *options)
 		ring_buffer__consume(ring);
 		live.whole = NULL;
 		code = watch(options, ring, &live);
-		want_events(options, 0);
+		if (access(options->common.pin_path, F_OK) == 0)
+			want_events(options, 0);
 	}
 	if (live.whole)
 		code = show(live.whole, options->common.json);

@@ -179,14 +179,15 @@ static json_t *service_row(const struct instance *instance, const struct service
 	return row;
 }
 
-static json_t *bare_row(const struct socket_record *socket, const struct process_table *processes)
+static json_t *bare_row(const struct instance *instance, const struct socket_record *socket,
+			const struct process_table *processes)
 {
 	char endpoint[FORMAT_ENDPOINT];
 	json_t *row = json_object();
 
 	format_endpoint(&socket->tuple.local, socket->tuple.local_port, endpoint);
 	json_object_set_new(row, "local", json_string(endpoint));
-	json_object_set_new(row, "policy", json_null());
+	json_object_set_new(row, "policy", json_string(policy_names[instance->set.policy & 1]));
 	json_object_set_new(row, "admitted", json_false());
 	json_object_set_new(row, "reason",
 			    json_string(socket->listener_kind ? kind_reason(socket->listener_kind)
@@ -221,23 +222,35 @@ static json_t *collect(const struct instance *instance, const struct socket_reco
 
 	while (more && shown) {
 		const struct socket_record *socket = NULL;
+		json_t *row, *group;
 
 		key = next;
 		more = !bpf_map_get_next_key(instance->services, &key, &next);
 		if (bpf_map_lookup_elem(instance->services, &key, &service))
 			continue;
+		/* One on the very address goes before one on any. */
 		for (long i = 0; i < count; i++)
-			if (serves(&sockets[i], &key)) {
-				/* One on the very address goes before one on any. */
-				if (!socket || address_equal(&sockets[i].tuple.local, &key.address))
-					socket = &sockets[i];
+			if (serves(&sockets[i], &key) &&
+			    (!socket || address_equal(&sockets[i].tuple.local, &key.address)))
+				socket = &sockets[i];
+		row = service_row(instance, &key, &service, socket, processes);
+		/* All of a SO_REUSEPORT group. */
+		group = json_array();
+		for (long i = 0; i < count; i++)
+			if (socket && serves(&sockets[i], &key) &&
+			    address_equal(&sockets[i].tuple.local, &socket->tuple.local)) {
+				json_t *member = json_object();
+
+				add_socket(member, &sockets[i], processes);
+				json_array_append_new(group, member);
 				shown[i] = true;
 			}
-		json_array_append_new(rows, service_row(instance, &key, &service, socket, processes));
+		json_object_set_new(row, "sockets", group);
+		json_array_append_new(rows, row);
 	}
 	for (long i = 0; i < count && shown; i++)
 		if (!shown[i])
-			json_array_append_new(rows, bare_row(&sockets[i], processes));
+			json_array_append_new(rows, bare_row(instance, &sockets[i], processes));
 	free(shown);
 	return rows;
 }

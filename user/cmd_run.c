@@ -15,6 +15,7 @@
 #include <bpf/bpf.h>
 
 #include "attach.h"
+#include "counters.h"
 #include "format.h"
 #include "instance.h"
 #include "log.h"
@@ -52,8 +53,34 @@ static int turn_generation(struct instance *instance)
 	return instance_store_settings(instance);
 }
 
+/* What is remembered from one round to the next. */
+struct memory {
+	unsigned long long full;       /* connections that found no room, so far */
+	unsigned long long changed_ms; /* when that was another number last */
+};
+
+/*
+ * When the table of connections has been full, the programs go by the long way for every connection. Once
+ * all that were not recorded are older than any cookie, that is over.
+ */
+static void end_fullness(struct instance *instance, struct memory *memory)
+{
+	const unsigned long long now_ms = monotonic_ms();
+	struct counters counters;
+
+	if (counters_read(instance, &counters))
+		return;
+	if (counters.connections_full != memory->full || !memory->changed_ms) {
+		memory->full = counters.connections_full;
+		memory->changed_ms = now_ms;
+	}
+	if (instance->set.flags & SETTING_CONNECTIONS_FULL &&
+	    now_ms > memory->changed_ms + 2 * instance->set.epoch_ms)
+		instance_clear_flag(instance, SETTING_CONNECTIONS_FULL);
+}
+
 /* One round of upkeep. The settings are read again: another command may have changed them. */
-static int upkeep(const char *pin_path)
+static int upkeep(const char *pin_path, struct memory *memory)
 {
 	struct instance instance;
 	int error, code = instance_open(&instance, pin_path, true);
@@ -66,6 +93,7 @@ static int upkeep(const char *pin_path)
 		if (error)
 			code = fail("cannot turn the filter's generation: %s", strerror(-error));
 		connections_sweep(&instance);
+		end_fullness(&instance, memory);
 	}
 	instance_close(&instance);
 	return code;
@@ -75,6 +103,7 @@ int command_run(const struct command *command, int argc, char **argv)
 {
 	struct attach_options options;
 	struct pollfd wait = { .events = POLLIN };
+	struct memory memory = {};
 	sigset_t signals;
 	int turn, code = attach_parse(command, argc, argv, &options);
 
@@ -93,7 +122,7 @@ int command_run(const struct command *command, int argc, char **argv)
 	turn = (int)(options.turn_seconds ?: TURN_SECONDS);
 	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", turn);
 	while (poll(&wait, 1, turn * 1000) <= 0) {
-		code = upkeep(options.common.pin_path);
+		code = upkeep(options.common.pin_path, &memory);
 		if (code)
 			return code;
 	}

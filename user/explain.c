@@ -37,12 +37,9 @@ bool handshake_take(struct handshake *handshake, const struct segment *segment, 
 	const __u16 control = segment->control & (SEGMENT_SYN | SEGMENT_ACK | SEGMENT_RST);
 
 	if (control == SEGMENT_SYN) {
-		/* A retransmission changes nothing; after an RST, or from another port, it begins anew. */
+		/* A retransmission changes nothing. */
 		if (handshake->seen[STEP_SYN] && same_ends(syn, segment, false) &&
 		    segment->sequence_number == syn->sequence_number)
-			return false;
-		if (handshake->seen[STEP_SYN] && handshake->seen[STEP_SYNACK] &&
-		    !same_ends(syn, segment, false))
 			return false;
 		memset(handshake->seen, 0, sizeof(handshake->seen));
 		return take(handshake, STEP_SYN, segment, at_us);

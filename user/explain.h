@@ -33,8 +33,8 @@ enum handshake_cookie {
 
 /*
  * Gives a segment to the handshake. Returns true when it is whole: an ACK has come for a SYN-ACK for a SYN.
- * What belongs to another connection, or is no next step, is left out; a SYN of a new client ISN begins
- * anew.
+ * A SYN that is no retransmission begins anew, whosever it is; what else belongs to another connection, or
+ * is no next step, is left out.
  */
 bool handshake_take(struct handshake *handshake, const struct segment *segment, unsigned long long at_us);
 

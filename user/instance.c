@@ -165,10 +165,38 @@ void instance_close(struct instance *instance)
 		close(instance->lock);
 }
 
-int instance_open(struct instance *instance, const char *pin_path, bool same_netns)
+/*
+ * Reads the settings, if they are of our layout. Their size is looked at first: the kernel copies as much
+ * as the map has, and those of another version may have more. Other versions may lack other maps, too.
+ */
+static int read_settings(struct instance *instance)
 {
 	const __u32 zero = 0;
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info), *value;
+	int error;
+
+	if (bpf_obj_get_info_by_fd(instance->settings, &info, &length))
+		return fail("cannot look at %s/settings: %s", instance->pin_path, strerror(errno));
+	value = calloc(1, info.value_size + sizeof(instance->set));
+	if (!value)
+		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(ENOMEM));
+	error = bpf_map_lookup_elem(instance->settings, &zero, value) ? errno : 0;
+	memcpy(&instance->set, value, sizeof(instance->set));
+	free(value);
+	if (error)
+		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(error));
+	if (instance->set.layout != ABI_LAYOUT || info.value_size != sizeof(instance->set))
+		return fail("the maps under %s have layout %u, this program has %u: use the version that "
+			    "attached, or `detach --all` with it first",
+			    instance->pin_path, instance->set.layout, ABI_LAYOUT);
+	return EXIT_DONE;
+}
+
+int instance_open(struct instance *instance, const char *pin_path, bool same_netns)
+{
 	char path[PATH_MAX];
+	int code;
 
 	memset(instance, 0, sizeof(*instance));
 	instance->pin_path = pin_path;
@@ -182,7 +210,11 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 		fd = bpf_obj_get(path);
 		if (fd >= 0) {
 			*instance_map(instance, i) = fd;
-			continue;
+			code = i ? EXIT_DONE : read_settings(instance);
+			if (!code)
+				continue;
+			instance_close(instance);
+			return code;
 		}
 		fd = errno;
 		instance_close(instance);
@@ -196,16 +228,6 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 		return fail("cannot open %s: %s; half an instance is left there: remove it (rm -r %s), "
 			    "then attach",
 			    path, strerror(fd), pin_path);
-	}
-	if (bpf_map_lookup_elem(instance->settings, &zero, &instance->set)) {
-		instance_close(instance);
-		return fail("cannot read %s/settings: %s", pin_path, strerror(errno));
-	}
-	if (instance->set.layout != ABI_LAYOUT) {
-		instance_close(instance);
-		return fail("the maps under %s have layout %u, this program has %u: use the version that "
-			    "attached, or `detach --all` with it first",
-			    pin_path, instance->set.layout, ABI_LAYOUT);
 	}
 	if (same_netns && instance->set.netns_cookie != netns_cookie()) {
 		instance_close(instance);
@@ -257,6 +279,18 @@ int instance_store_settings(const struct instance *instance)
 		return -errno;
 	set.flags |= now.flags & SETTINGS_OF_PROGRAMS;
 	return bpf_map_update_elem(instance->settings, &zero, &set, BPF_EXIST) ? -errno : 0;
+}
+
+int instance_clear_flag(struct instance *instance, enum settings_flag flag)
+{
+	const __u32 zero = 0;
+	struct settings now;
+
+	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
+		return -errno;
+	now.flags &= ~(__u32)flag;
+	instance->set = now;
+	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
 }
 
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which)

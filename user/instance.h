@@ -67,6 +67,9 @@ void instance_path(const struct instance *instance, char path[PATH_MAX], const c
 /* Writes instance->set back. Returns 0 or -errno. */
 int instance_store_settings(const struct instance *instance);
 
+/* Takes back a flag that the programs have set. The lock must be held. Returns 0 or -errno. */
+int instance_clear_flag(struct instance *instance, enum settings_flag flag);
+
 /* The pinned link of a device, as a descriptor to be closed, or -errno. */
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
 

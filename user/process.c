@@ -34,6 +34,10 @@ static void add_name(struct process_table *table, int pid)
 		end = strchr(table->names[table->name_count], '\n');
 		if (end)
 			*end = '\0';
+		/* Anybody may choose his name, and root reads it on a terminal. */
+		for (char *c = table->names[table->name_count]; *c; c++)
+			if (*c < 0x20 || *c > 0x7e)
+				*c = '?';
 	}
 	if (file)
 		fclose(file);

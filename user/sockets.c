@@ -12,6 +12,11 @@
 #include "format.h"
 #include "log.h"
 
+enum {
+	/* A promoted segment is a socket long before this, or the stack has dropped it (a full queue). */
+	NEVER_A_SOCKET_MS = 5000,
+};
+
 static int open_iterator(const struct instance *instance)
 {
 	char path[PATH_MAX];
@@ -160,12 +165,14 @@ long connections_sweep(const struct instance *instance)
 	struct socket_record *records = NULL;
 	long count, connection_count, swept = 0;
 	struct known_word *words;
+	struct connection now;
 	size_t size;
 
 	words = instance_known_words(instance, &size);
 	if (!words)
 		return -errno;
-	/* In this order: whatever is promoted in between is not among the connections. */
+	/* In this order: what is promoted in between, on a tuple of its own, is not among the connections.
+	 */
 	connection_count = connections_read(instance, &connections);
 	count = connection_count < 0 ? connection_count : sockets_read(instance, &records);
 	if (count < 0) {
@@ -181,8 +188,15 @@ long connections_sweep(const struct instance *instance)
 		if (count &&
 		    bsearch(&record->tuple, records, (size_t)count, sizeof(*records), compare_tuples))
 			continue;
-		/* Its first segment may still be on its way to the stack; and its cookie lives. */
-		if (now_ms < record->connection.promoted_ms + 2 * instance->set.epoch_ms)
+		/* Kept while its cookie lives; one that never became a socket takes no other's place. */
+		if (now_ms <
+		    record->connection.promoted_ms + (record->connection.state == CONNECTION_PROMOTED
+							      ? NEVER_A_SOCKET_MS
+							      : 2 * instance->set.epoch_ms))
+			continue;
+		/* The tuple may have been used again since: then the entry is the new connection's. */
+		if (bpf_map_lookup_elem(instance->connections, &record->tuple, &now) ||
+		    now.promoted_ms != record->connection.promoted_ms)
 			continue;
 		swept += forget_connection(instance, &record->tuple, words);
 	}

@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <abi.h>
 
 #include "product.h"
 
@@ -267,8 +270,11 @@ CASE("connections filters by state, port and prefix, sorts, and names the proces
 	said = column(&product, "--state established,close-wait --promoted --sort age",
 		      "[.[].age_ms] | . == sort");
 	EXPECT_STR(said, "true");
-	snprintf(self, sizeof(self), "%d/books", getpid());
+	/* Whatever a process calls itself, it does not speak to the terminal. */
+	prctl(PR_SET_NAME, "b\033[31m\xff");
+	snprintf(self, sizeof(self), "%d/b?[31m?", getpid());
 	EXPECT_STR(column(&product, "--state established --port 8081", ".[0].process"), self);
+	prctl(PR_SET_NAME, "books");
 
 	/* As people see it: columns that align, also for IPv6, and no colour in a pipe. */
 	said = netns_output(
@@ -392,12 +398,32 @@ CASE("listeners shows the control information of every listening socket, and wha
 	EXPECT_STR(json_string_value(json_object_get(row, "reason")), "no SYN-ACK seen yet");
 	EXPECT_EQ(json_integer_value(json_object_get(row, "backlog_max")), 9);
 	json_decref(rows);
+
+	/* Of a SO_REUSEPORT group every member, before its service is learned and after. */
+	for (int i = 0; i < 3; i++)
+		netns_spawn(product.pair.server, "/dev/null",
+			    "build/tests/tools/respond --port %d --reuseport --quiet", PORT + 2);
+	EXPECT(WAIT_FOR(atoi(netns_output(product.pair.server,
+					  PROGRAM
+					  " listeners --json --pin-path %s | jq '[.[] | select(.local == "
+					  "\"[::]:8082\")] | length'",
+					  product.pins)
+				     ?: "") == 3,
+			2000),
+	       "%s", netns_said());
+	product_admit(&product, SERVER_IP4, PORT + 2);
+	EXPECT_STR(netns_output(product.pair.server,
+				PROGRAM " listeners --json --pin-path %s | jq -c '[.[] | select(.local | "
+					"test(\"8082\"))] | "
+					"[length, (.[0].sockets | map(.process) | unique | length)]'",
+				product.pins),
+		   "[1,3]");
 	EXPECT(netns_output(product.pair.server,
 			    PROGRAM " listeners --pin-path %s | awk '/^Socket/ { q = index($0, \"  Of\") } "
 				    "/:808/ && !s { n += "
 				    "substr($0, q, 4) } /^Service/ { s = 1; at = index($0, \"Device\") } s "
 				    "&& /" SERVER_IF "/ { ok = substr($0, at, 11) == \"" SERVER_IF
-				    "\" } END { exit !(n == 16 && ok) }'",
+				    "\" } END { exit !(n == 16 + 3 * 4096 && ok) }'",
 			    product.pins),
 	       "columns do not align: %s",
 	       netns_output(product.pair.server, PROGRAM " listeners --pin-path %s", product.pins));
@@ -520,9 +546,18 @@ CASE("10,000 sockets a second listen and close, namespaces come and go: none is 
 	wire_close(wire);
 }
 
+static bool full_flag(const struct product *product)
+{
+	return atoi(netns_output(NULL,
+				 "bpftool -j map dump pinned %s/settings | jq '.[0].formatted.value.flags'",
+				 product->pins)
+			    ?: "") &
+	       SETTING_CONNECTIONS_FULL;
+}
+
 CASE("a full table of connections: promotion goes on, it is counted and warned of, and the list is right")
 {
-	struct product product = product_new(NULL, "--port 8080 --connections 1024");
+	struct product product = product_new(NULL, "--port 8080 --connections 1024 --epoch 1");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), clients[FULL], servers[FULL];
 	long long full;
 
@@ -547,6 +582,12 @@ CASE("a full table of connections: promotion goes on, it is counted and warned o
 		close(clients[i]);
 		close(servers[i]);
 	}
+	/* When it is over, and nothing unrecorded can matter any more, run puts things right. */
+	EXPECT(full_flag(&product));
+	netns_spawn(product.pair.server, "/dev/null",
+		    PROGRAM " run " SERVER_IF " --port 8080 --turn 1 --firewall-checked --pin-path %s",
+		    product.pins);
+	EXPECT(WAIT_FOR(!full_flag(&product), 10000), "it stays full for good");
 	close(listener);
 }
 

@@ -42,6 +42,11 @@ static void expect_refusal(const struct netns *ns, int code, const char *thing, 
 	EXPECT(WAIT_FOR(ours_in_kernel() <= before, 3000), "%s: programs or maps are left behind", command);
 }
 
+static void remove_version(void)
+{
+	netns_sh(NULL, "rm -rf /sys/fs/bpf/xdph-version");
+}
+
 CASE("wrong usage: one line with the remedy, exit 2")
 {
 	static const struct {
@@ -212,6 +217,25 @@ CASE("another network namespace's instance is refused by name")
 	snprintf(command, sizeof(command), PROGRAM " attach veth-client --port 80 --pin-path %s",
 		 product.pins);
 	expect_refusal(product.pair.client, 1, "another network namespace", "--pin-path", command);
+}
+
+CASE("an instance of another version is named as such, and left alone")
+{
+	struct netns *ns = netns_new("version");
+
+	/* Smaller settings than ours, and not all of our maps. */
+	netns_must(NULL,
+		   "mkdir /sys/fs/bpf/xdph-version && bpftool map create /sys/fs/bpf/xdph-version/settings "
+		   "type array key 4 value 64 entries 1 name settings && bpftool map update pinned "
+		   "/sys/fs/bpf/xdph-version/settings key 0 0 0 0 value 2 0 0 0 $(printf '0 %%.0s' $(seq "
+		   "60))");
+	report_at_case_end(remove_version);
+	expect_refusal(ns, 1, "have layout 2, this program has", "use the version that attached",
+		       PROGRAM " status --pin-path /sys/fs/bpf/xdph-version");
+	expect_refusal(ns, 1, "have layout 2, this program has", "use the version that attached",
+		       PROGRAM
+		       " attach lo --port 80 --firewall-checked --pin-path /sys/fs/bpf/xdph-version");
+	EXPECT_EQ(netns_sh(NULL, "test -e /sys/fs/bpf/xdph-version/settings"), 0);
 }
 
 CASE("bpftool shows services and connections by the names of fields and enumerators")

@@ -166,9 +166,10 @@ CASE("a capture: the first whole handshake in it, the stack's own and the driver
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), native;
 	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	struct hand hand, other;
+	struct tcp_spec answer;
 	const uint8_t *bytes;
 	const char *said;
-	struct hand hand;
 	size_t length;
 	FILE *file;
 
@@ -187,6 +188,17 @@ CASE("a capture: the first whole handshake in it, the stack's own and the driver
 		hand = hand_new(wire, 7, (uint16_t)(32000 + i), SERVER_IP4, (uint16_t)port, true);
 		pcap_add_spec(file, &hand.spec);
 		pcap_add_spec(file, &hand.spec); /* once more, as after a loss */
+		/* Somebody else's handshake in between, answered, and never finished: as in a flood. */
+		other = hand_new(wire, 8, 34567, SERVER_IP4, (uint16_t)port, true);
+		pcap_add_spec(file, &other.spec);
+		answer = other.spec;
+		answer.saddr = other.spec.daddr;
+		answer.daddr = other.spec.saddr;
+		answer.sport = other.spec.dport;
+		answer.dport = other.spec.sport;
+		answer.flags = SYN | ACK;
+		answer.ack = other.spec.seq + 1;
+		pcap_add_spec(file, &answer);
 		REQUIRE(hand_syn(&hand), "port %d: no SYN-ACK", port);
 		bytes = wire_bytes(wire, &length);
 		pcap_add(file, bytes, length, length);

@@ -317,7 +317,9 @@ CASE("wrk's rate is near the native one")
 		printf("# connections a second, of the native rate with %s: %.3f (middle half %.3f to "
 		       "%.3f)\n",
 		       behind_names[behind], it, low, high);
-		EXPECT(it >= 0.85, "%.3f of the native rate with %s", it, behind_names[behind]);
+		/* A veth device with any XDP program at all receives by another, slower way. */
+		EXPECT(it >= (behind == NO_OP ? 0.85 : 0.7), "%.3f of the native rate with %s", it,
+		       behind_names[behind]);
 	}
 }
 
