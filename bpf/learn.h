@@ -337,7 +337,19 @@ static __always_inline void learn_speaks_first(struct __sk_buff *skb, const stru
 		service->speaks_first_ms = clock_coarse_ms();
 }
 
-static __always_inline int learn(struct __sk_buff *skb)
+/* Past its first segments, a connection's say nothing. Nearly all that leaves is such, and costs this. */
+static __always_inline bool learn_concerns(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *sender;
+
+	if (!sk || sk->state != KERNEL_TCP_ESTABLISHED)
+		return true;
+	sender = bpf_skc_to_tcp_sock(sk);
+	return !sender || sender->segs_out <= LEARN_FIRST_SEGMENTS - 1 + skb->gso_segs;
+}
+
+static __noinline int learn_segment(struct __sk_buff *skb)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
@@ -380,6 +392,11 @@ static __always_inline int learn(struct __sk_buff *skb)
 	    packet.tcp_length > packet_tcp_header(&packet))
 		learn_speaks_first(skb, &packet, &tuple);
 	return LEARN_NEXT;
+}
+
+static __always_inline int learn(struct __sk_buff *skb)
+{
+	return learn_concerns(skb) ? learn_segment(skb) : LEARN_NEXT;
 }
 
 #endif
