@@ -243,11 +243,17 @@ CASE("bpftool shows services and connections by the names of fields and enumerat
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), client, server;
 	const char *dump;
+	char byte;
 
 	product_admit(&product, SERVER_IP4, PORT);
+	while ((server = tcp_accept(listener, 50)) >= 0)
+		close(server);
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	REQUIRE(client >= 0);
 	server = tcp_accept(listener, 1000);
+	/* Seen sending: established. */
+	EXPECT_EQ(write(server, "x", 1), 1);
+	EXPECT_EQ(tcp_read(client, &byte, 1, 1000), 1);
 	dump = netns_output(NULL, "bpftool map dump pinned %s/services", product.pins);
 	REQUIRE(dump);
 	EXPECT(strstr(dump, "\"admission\": \"SERVICE_ADMITTED\"") &&
