@@ -308,6 +308,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_SYN(&syn, not_learned);
 	if (!eth_mac_equal(packet->eth->h_dest, syn.service->device_mac))
 		PASS_SYN(&syn, other_mac);
+	if (syn.service->admission == SERVICE_REFUSED)
+		PASS_SYN(&syn, refused);
 
 	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
 	held = syn_held(ctx, &syn, packet->is_ipv4);

@@ -16,6 +16,8 @@
 enum {
 	LEARN_NEXT = -1,
 	LEARN_OTHER_WAYS = 2,
+	LEARN_RESETS = 3, /* of promoted connections in a row that show that the stack does not take them */
+	LEARN_RESET_MS = 1000, /* after its promotion: what comes later has another reason */
 	/* Of a connection that show that its cookie is used up: one alone may leave by another device. */
 	LEARN_FIRST_SEGMENTS = 2,
 };
@@ -129,6 +131,8 @@ static __always_inline void canary_answer(struct service *service, const struct 
 					  __u64 now_ms)
 {
 	service->canary.waiting_since_ms = 0;
+	if (service->admission == SERVICE_REFUSED)
+		return;
 	if (!eth_mac_equal(packet->eth->h_dest, service->canary.source_mac)) {
 		COUNT(canary_other_way);
 		/*
@@ -337,6 +341,34 @@ static __always_inline void learn_speaks_first(struct __sk_buff *skb, const stru
 		service->speaks_first_ms = clock_coarse_ms();
 }
 
+/*
+ * The stack resets what belongs to no socket. If that is a connection which was promoted just now, its
+ * request socket was lost on the way: NAT does that, and whatever else steps in between. One may have been
+ * the server's doing; several in a row, and none that lived, are a service that is the stack's alone, until
+ * somebody has seen to it and attaches again.
+ */
+static __always_inline void learn_reset(struct __sk_buff *skb, const struct packet *packet,
+					struct settings *set, const struct tuple *tuple)
+{
+	const struct known_word *word = known_word(set, tuple_hash(tuple, set->hash_seed));
+	struct connection *connection;
+	struct service *service;
+
+	if (!word || !word->recorded)
+		return;
+	connection = bpf_map_lookup_elem(&connections, tuple);
+	if (!connection || connection->state != CONNECTION_PROMOTED ||
+	    elapsed_ms(clock_coarse_ms(), connection->promoted_ms) > LEARN_RESET_MS ||
+	    host32(packet->tcp->seq) != connection->server_isn + 1)
+		return;
+	COUNT(promote_reset);
+	if (__sync_fetch_and_add(&set->resets, 1) + 1 < LEARN_RESETS)
+		return;
+	service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
+	if (service)
+		service->admission = SERVICE_REFUSED;
+}
+
 /* Past its first segments, a connection's say nothing. Nearly all that leaves is such, and costs this. */
 static __always_inline bool learn_concerns(struct __sk_buff *skb)
 {
@@ -351,7 +383,7 @@ static __always_inline bool learn_concerns(struct __sk_buff *skb)
 
 static __noinline int learn_segment(struct __sk_buff *skb)
 {
-	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
 	struct packet packet = {};
 	struct tcp_sock *sender;
@@ -377,14 +409,20 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 	}
 
 	sk = skb->sk;
-	if (!sk)
-		return LEARN_NEXT;
-	closing = control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
-	sender = bpf_skc_to_tcp_sock(sk);
-	/* The socket that the stack sends RSTs from is none of a connection, and smaller than it is taken
-	 * for. */
-	if (sender && sender->inet_conn.icsk_inet.inet_sport != packet.tcp->source)
+	closing = sk && control & TCP_FIN && sk->state == KERNEL_TCP_FIN_WAIT1;
+	sender = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	/*
+	 * RSTs to nobody's segments are sent from a socket of the stack's own, which is smaller than it is
+	 * taken for; later kernels name the listener.
+	 */
+	if (sender && (sk->state == KERNEL_TCP_LISTEN ||
+		       sender->inet_conn.icsk_inet.inet_sport != packet.tcp->source))
 		sender = NULL;
+	if (!sender && control & TCP_RST && !skb->ingress_ifindex) {
+		tcp_tuple_outgoing(&packet, &tuple);
+		learn_reset(skb, &packet, set, &tuple);
+		return LEARN_NEXT;
+	}
 	if (!closing && (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS - 1 + skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);

@@ -66,8 +66,7 @@ static __always_inline void track_forget(struct known_word *word, const struct t
  * the tuple stays in TIME-WAIT when the socket is gone.
  * Returns whether it is the first one of a connection that was promoted just now.
  */
-static __always_inline bool track_leaving(const struct settings *set, const struct tuple *tuple,
-					  bool closing)
+static __always_inline bool track_leaving(struct settings *set, const struct tuple *tuple, bool closing)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
 	struct known_word *word = known_word(set, hash);
@@ -82,6 +81,8 @@ static __always_inline bool track_leaving(const struct settings *set, const stru
 		used_made(hash);
 	if (begins)
 		known_settle(word, hash);
+	if (begins && set->resets)
+		set->resets = 0;
 	if (!connection)
 		return false;
 	soon = begins && clock_coarse_ms() < connection->promoted_ms + SPEAKS_FIRST_WITHIN_MS;

@@ -48,6 +48,7 @@ enum service_admission {
 	SERVICE_WAITING,   /* learned; the next SYN is passed as a canary */
 	SERVICE_ADMITTED,  /* the stack answers, by the way the SYN came: so do we */
 	SERVICE_OTHER_WAY, /* the stack's answer took another way: the stack's alone */
+	SERVICE_REFUSED,   /* it reset what was promoted, several times in a row: the stack's alone */
 };
 
 enum service_policy {
@@ -249,7 +250,7 @@ struct settings {
 	__u64 events_until_ms;	    /* somebody reads `events`, and says so again before this is over */
 	__be16 events_port;	    /* the local port of interest, 0: any */
 	__u16 pad;
-	__u32 pad2;
+	__u32 resets; /* of promoted connections in a row, until one lived (learn.h: learn_reset()) */
 };
 
 enum ports {

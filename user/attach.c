@@ -570,20 +570,28 @@ static void forget_services(const struct instance *instance, const struct port_s
 	}
 }
 
-/* Services of a policy that has changed. The listener is found again with the next SYN-ACK. */
-static void write_policy(const struct instance *instance, enum service_policy policy)
+/*
+ * Services of a policy that has changed, and those that the stack had refused, which are tried again. The
+ * listener is found with the next SYN-ACK.
+ */
+static void write_services(const struct instance *instance, const struct attach_options *options)
 {
 	struct service_key key, next;
-	struct service service;
+	struct service service, before;
 	bool more = !bpf_map_get_next_key(instance->services, NULL, &next);
 
 	while (more) {
 		key = next;
 		more = !bpf_map_get_next_key(instance->services, &key, &next);
-		if (bpf_map_lookup_elem(instance->services, &key, &service) || service.policy == policy)
+		if (bpf_map_lookup_elem(instance->services, &key, &service))
 			continue;
-		service.policy = policy;
-		bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST);
+		before = service;
+		if (options->policy_given)
+			service.policy = options->policy;
+		if (service.admission == SERVICE_REFUSED)
+			service.admission = SERVICE_WAITING;
+		if (service.policy != before.policy || service.admission != before.admission)
+			bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST);
 	}
 }
 
@@ -598,10 +606,10 @@ static int change_settings(struct attachment *attachment)
 		set->flags &= ~(__u32)SETTING_CANARY_ONCE;
 		set->canary_silence_ms = options->canary_seconds * 1000;
 	}
-	if (options->policy_given) {
+	if (options->policy_given)
 		set->policy = options->policy;
-		write_policy(&attachment->instance, options->policy);
-	}
+	set->resets = 0;
+	write_services(&attachment->instance, options);
 	if (options->mark_given)
 		set->mark = options->mark;
 	return instance_store_settings(&attachment->instance);

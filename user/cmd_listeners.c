@@ -103,6 +103,8 @@ static const char *service_reason(const struct instance *instance, const struct 
 		return kind_reason(service->synack.listener_kind);
 	if (service->admission == SERVICE_WAITING)
 		return "learned; waits for a canary";
+	if (service->admission == SERVICE_REFUSED)
+		return "the stack reset what was promoted: see status";
 	if (service->admission == SERVICE_OTHER_WAY)
 		return "its answers leave by another way";
 	if (instance_unanswered(instance, service))

@@ -151,7 +151,7 @@ static json_t *keys_status(struct status *status)
 }
 
 struct service_counts {
-	int learned, admitted;
+	int learned, admitted, refused;
 };
 
 static struct service_counts count_services(const struct instance *instance)
@@ -167,6 +167,7 @@ static struct service_counts count_services(const struct instance *instance)
 		if (bpf_map_lookup_elem(instance->services, &key, &service))
 			continue;
 		counts.learned++;
+		counts.refused += service.admission == SERVICE_REFUSED;
 		counts.admitted += service.admission == SERVICE_ADMITTED &&
 				   !instance_unanswered(instance, &service);
 	}
@@ -250,6 +251,13 @@ int command_status(const struct command *command, int argc, char **argv)
 	instance_each_interface(&instance, add_interface, &status);
 	keys = keys_status(&status);
 	services = count_services(&instance);
+	if (services.refused)
+		warn(&status,
+		     "%d services are left to the stack, which reset connections that the driver had "
+		     "answered: "
+		     "exempt their ports from conntrack if there is NAT (README, Firewalls), then attach "
+		     "again",
+		     services.refused);
 	if (!probe_syncookies())
 		warn(&status, "net.ipv4.tcp_syncookies is 0, so the stack refuses promoted connections: "
 			      "sysctl -w net.ipv4.tcp_syncookies=1");

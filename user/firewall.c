@@ -215,7 +215,9 @@ static void read_legacy(struct rule_findings *findings, bool ipv4)
 	char table[32];
 
 	while (file && fscanf(file, "%31s", table) == 1)
-		if (legacy_has_rules(table, ipv4))
+		/* A nat table makes NAT look at all connections, empty or not (ruleset.c: look_of_nat()).
+		 */
+		if (!strcmp(table, "nat") || legacy_has_rules(table, ipv4))
 			findings_add(findings, RULE_LEGACY, "table %s of %s", table,
 				     ipv4 ? "iptables-legacy" : "ip6tables-legacy");
 	if (file)

@@ -67,6 +67,10 @@ static const struct {
 	[RULE_SYNPROXY] = { "answers SYNs itself (synproxy)", "take it off the port" },
 	[RULE_NAT] = { "sends the port elsewhere", "leave the port out of --port" },
 	[RULE_TPROXY] = { "sends the port to a proxy", "leave the port out of --port" },
+	[RULE_NAT_CHAIN] = { "makes NAT look at all connections, and it lets go of those that the driver "
+			     "has "
+			     "answered: they are reset",
+			     "exempt the port from conntrack (notrack)" },
 	[RULE_LEGACY] = { "holds rules that cannot be read through nftables",
 			  "move them to nftables (iptables-nft)" },
 	[RULE_UNKNOWN] = { "asks or does what cannot be judged here", "take it off the port" },
@@ -135,6 +139,7 @@ struct chain {
 	const char *family, *table, *name;
 	enum hook hook;
 	long long priority;
+	bool nat;   /* its type */
 	bool drops; /* its policy */
 	const json_t *device;
 	const char *declaration; /* its line in the text, which may name the devices, or NULL */
@@ -247,6 +252,7 @@ static void index_chain(struct index *index, const json_t *object)
 	chain->name = text_of(object, "name");
 	chain->hook = hook_of(text_of(object, "hook"));
 	chain->priority = json_integer_value(json_object_get(object, "prio"));
+	chain->nat = !strcmp(text_of(object, "type"), "nat");
 	chain->drops = !strcmp(text_of(object, "policy"), "drop");
 	chain->device = json_object_get(object, "dev");
 	chain->declaration = indexed_text(index, chain->family, chain->table, chain->name);
@@ -468,6 +474,11 @@ struct selection {
 	struct port_set ports;
 };
 
+enum family {
+	FAMILY_IPV4 = 1 << 0,
+	FAMILY_IPV6 = 1 << 1,
+};
+
 struct walk {
 	const struct ruleset_question *question;
 	struct rule_findings *findings;
@@ -483,6 +494,7 @@ struct walk {
 	unsigned int state;
 	unsigned long steps;
 	int depth;
+	unsigned int tracked; /* families in which conntrack sees packets to a protected port */
 	struct port_set untracked;
 	struct port_set accepted; /* by the base chain that is walked */
 	struct selection *selections;
@@ -1623,12 +1635,41 @@ static void walk_base(struct walk *walk, const struct chain *chain, struct port_
 	free(frame);
 }
 
+/*
+ * NAT is there for a family as soon as one chain of that type is, whatever its hook and rules. It then
+ * takes a promoted segment's request socket, which has no ports yet, for one of another connection
+ * (net/netfilter/nf_nat_proto.c:nf_nat_inet_port_was_mangled()).
+ */
+static void look_of_nat(const struct walk *walk)
+{
+	unsigned int left = walk->tracked;
+
+	for (size_t i = 0; i < walk->index->chain_count; i++) {
+		const struct chain *chain = &walk->index->chain[i];
+		unsigned int families = FAMILY_IPV4 | FAMILY_IPV6;
+
+		if (!strcmp(chain->family, "ip"))
+			families = FAMILY_IPV4;
+		else if (!strcmp(chain->family, "ip6"))
+			families = FAMILY_IPV6;
+		else if (strcmp(chain->family, "inet"))
+			families = 0;
+		if (!chain->nat || !(left & families))
+			continue;
+		left &= ~families;
+		findings_add(walk->findings, RULE_NAT_CHAIN, "chain %s of table %s %s", chain->name,
+			     chain->family, chain->table);
+	}
+}
+
 /* Conntrack looks at what has come so far. */
 static void look_of_conntrack(struct walk *walk, const struct port_set *alive, bool *loose_found)
 {
 	struct port_set tracked = *alive;
 
 	ports_remove(&tracked, &walk->untracked);
+	if (!ports_empty(&tracked))
+		walk->tracked |= walk->ipv4 ? FAMILY_IPV4 : FAMILY_IPV6;
 	if (walk->question->tcp_loose || !walk->index->uses_conntrack || ports_empty(&tracked) ||
 	    *loose_found)
 		return;
@@ -1684,6 +1725,7 @@ bool ruleset_judge(const json_t *ruleset, const char *text, const struct ruleset
 	} else {
 		findings->short_of_memory = true;
 	}
+	look_of_nat(&walk);
 	if (walk.steps > question->steps)
 		findings_add(findings, RULE_ENDLESS, "the ruleset");
 	free(order);

@@ -33,9 +33,10 @@ enum rule_kind {
 	RULE_SYNPROXY, /* answers SYNs itself */
 	RULE_NAT,      /* dnat, redirect, and snat on the way in */
 	RULE_TPROXY,
-	RULE_LEGACY,  /* no rule: iptables-legacy has some, which cannot be read here */
-	RULE_UNKNOWN, /* asks or does what we do not know */
-	RULE_ENDLESS, /* no rule: more jumps than we follow */
+	RULE_NAT_CHAIN, /* no rule: a chain of type nat, with which the kernel's NAT looks at all packets */
+	RULE_LEGACY,	/* no rule: iptables-legacy has some, which cannot be read here */
+	RULE_UNKNOWN,	/* asks or does what we do not know */
+	RULE_ENDLESS,	/* no rule: more jumps than we follow */
 	RULE_KINDS,
 };
 

@@ -128,6 +128,11 @@ static const struct refusal refusals[] = {
 	{ "ip6tables-nft -A INPUT -p tcp -m multiport --dports 80,8080 -m connlimit --connlimit-above 9 -j "
 	  "REJECT",
 	  "8080", true },
+	{ TABLE "add chain inet f n { type nat hook postrouting priority 100; }; "
+		"add rule inet f n oifname eth7 masquerade",
+	  "chain n of table inet f", false },
+	{ "add table ip6 n; add chain ip6 n out { type nat hook output priority -100; }",
+	  "chain out of table ip6 n", false },
 	{ "iptables-nft -t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 80",
 	  "redirect to :80", true },
 };
@@ -210,9 +215,9 @@ CASE("ordinary rulesets need no flag")
 				  "ip saddr 127.0.0.0/8 iif != "
 				  "lo drop; " RULE "fib saddr . iif oif missing drop",
 		TABLE "add chain inet f o { type filter hook output priority 0; }; "
-		      "add rule inet f o tcp dport 8080 limit rate over 3/minute drop; "
-		      "add chain inet f n { type nat hook postrouting priority 100; }; "
-		      "add rule inet f n masquerade",
+		      "add rule inet f o tcp dport 8080 limit rate over 3/minute drop",
+		RECIPE_NOTRACK TABLE "add chain inet f n { type nat hook postrouting priority 100; }; "
+				     "add rule inet f n masquerade",
 		RECIPE_NOTRACK INPUT_DROP RULE
 		"ct state invalid drop; " RULE
 		"tcp flags & (fin|syn|rst|ack) != syn ct state new drop; " RULE "tcp dport 8080 accept",
@@ -391,6 +396,57 @@ CASE("the same ruleset without notrack: clients connect and hang")
 	must_load(product.pair.server, INVALID_AND_NEW);
 	EXPECT_EQ(attach(&product, "--canary once --firewall-checked"), 0, "%s", netns_said());
 	expect_hang(&product, listener);
+	close(listener);
+}
+
+#define MASQUERADE                                                                                         \
+	TABLE "add chain inet f n { type nat hook postrouting priority 100; }; add rule inet f n "         \
+	      "masquerade"
+
+CASE("notrack: with NAT on the host promoted connections live")
+{
+	struct product product = product_new(NULL, NULL);
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+
+	must_load(product.pair.server, RECIPE_NOTRACK MASQUERADE);
+	EXPECT_EQ(attach(&product, "--canary once"), 0, "%s", netns_said());
+	expect_exchanges(&product, SERVER_IP4, listener, 50);
+	expect_exchanges(&product, SERVER_IP6, listener, 50);
+	close(listener);
+}
+
+CASE("NAT that comes later: after three resets the service is the stack's, status says why, and attach "
+     "tries "
+     "again")
+{
+	struct product product = product_new(NULL, NULL);
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64);
+	static const char *const servers[] = { SERVER_IP4, SERVER_IP6 };
+
+	EXPECT_EQ(attach(&product, ""), 0, "%s", netns_said());
+	for (int s = 0; s < 2; s++)
+		expect_exchanges(&product, servers[s], listener, 10);
+	must_load(product.pair.server, MASQUERADE);
+	for (int s = 0; s < 2; s++) {
+		int failed = 0;
+
+		for (int i = 0; i < 20; i++) {
+			take_all(listener);
+			failed += !exchange(&product, servers[s], listener);
+		}
+		/* Of the second service, the first reset is one of several in a row already. */
+		EXPECT(failed <= 3, "%s: %d of 20 are reset", servers[s], failed);
+	}
+	EXPECT(counter(&product, "syn_passed_refused") >= 30, "%s",
+	       netns_output(product.pair.server, PROGRAM " stats --pin-path %s | grep -v '^ *0 '",
+			    product.pins));
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "services are left to the stack") && strstr(netns_said(), "notrack"),
+	       "%s", netns_said());
+	must_load(product.pair.server, RECIPE_NOTRACK);
+	EXPECT_EQ(attach(&product, ""), 0, "%s", netns_said());
+	for (int s = 0; s < 2; s++)
+		expect_exchanges(&product, servers[s], listener, 10);
 	close(listener);
 }
 

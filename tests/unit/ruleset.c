@@ -37,7 +37,8 @@
 #define GOTO(chain)	 "{'goto':{'target':'" chain "'}}"
 
 /*
- * A ruleset in lines: "table FAMILY", "chain NAME HOOK PRIORITY POLICY", "chain NAME", "set NAME
+ * A ruleset in lines: "table FAMILY", "chain NAME HOOK PRIORITY POLICY", "natchain NAME HOOK PRIORITY",
+ * "chain NAME", "set NAME
  * [ELEMENT…]", "map NAME [ELEMENT…]", "rule CHAIN [STATEMENT…]" and, behind a #, how nft prints the rule.
  * Rules are numbered from 1.
  */
@@ -66,6 +67,11 @@ static void build(const char *lines, char **json, char **text)
 			if (sharp)
 				fprintf(t, "\t\t%.*s\n", length - body - 2, sharp + 2);
 			fputs("\t}\n", t);
+		} else if (sscanf(lines, "natchain %63s %31s %d", name, hook, &priority) == 3) {
+			fprintf(j,
+				",{'chain':{'family':'%s','table':'t','name':'%s','handle':900,'type':"
+				"'nat','hook':'%s','prio':%d,'policy':'accept'}}",
+				family, name, hook, priority);
 		} else if (sscanf(lines, "chain %63s", name) == 1) {
 			fprintf(j, ",{'chain':{'family':'%s','table':'t','name':'%s','handle':900}}",
 				family, name);
@@ -96,9 +102,10 @@ static void build(const char *lines, char **json, char **text)
 			*end = '"';
 }
 
-static const char *const kind_names[RULE_KINDS] = { "flags", "rate",   "recent", "new",	    "invalid",
-						    "loose", "source", "field",	 "queue",   "proxy",
-						    "nat",   "tproxy", "legacy", "unknown", "endless" };
+static const char *const kind_names[RULE_KINDS] = { "flags",	 "rate",   "recent",  "new",
+						    "invalid",	 "loose",  "source",  "field",
+						    "queue",	 "proxy",  "nat",     "tproxy",
+						    "nat chain", "legacy", "unknown", "endless" };
 
 static struct rule_findings judge(const char *lines, const char *ports, const char *device, bool tcp_loose)
 {
@@ -595,6 +602,32 @@ CASE("nf_conntrack_tcp_loose=0 counts where conntrack is in use, and the port is
 	};
 
 	check(cases, COUNT_OF(cases), "80", false);
+}
+
+CASE("a chain of type nat counts for its family, unless the port is exempt from conntrack")
+{
+	static const struct ruleset_case cases[] = {
+		{ "on the way out, without a rule", "natchain n postrouting 100\n", "nat chain" },
+		{ "of IPv4", "table ip\nnatchain n postrouting 100\n", "nat chain" },
+		{ "of IPv6", "table ip6\nnatchain n output -100\n", "nat chain" },
+		{ "of either family, each once",
+		  "table ip\nnatchain n postrouting 100\nnatchain m input 100\ntable ip6\nnatchain n "
+		  "postrouting 100\n",
+		  "nat chain, nat chain" },
+		{ "of bridges", "table bridge\nnatchain n postrouting 100\n", "" },
+		{ "the port is exempt",
+		  "chain p prerouting -300 accept\nrule p [" P80
+		  ",{'notrack':null}]\nnatchain n postrouting 100\n",
+		  "" },
+		{ "another port is exempt",
+		  "chain p prerouting -300 accept\nrule p [" P22
+		  ",{'notrack':null}]\nnatchain n postrouting 100\n",
+		  "nat chain" },
+		{ "the port is dropped before conntrack sees it",
+		  "chain p prerouting -300 drop\nnatchain n postrouting 100\n", "" },
+	};
+
+	check(cases, COUNT_OF(cases), "80", true);
 }
 
 CASE("chains of other devices do not count, by JSON or by text")
