@@ -117,6 +117,66 @@ static __always_inline void reset_note(const struct packet *packet, const struct
 		used_made(hash);
 }
 
+/*
+ * Whether an orphan bears one of the kernel's own SYN cookies: they leave no trace but the time of the last
+ * one, which the listener knows.
+ */
+static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct packet *packet,
+					      const struct tuple *tuple)
+{
+	struct bpf_sock *found = lookup_exact(ctx, tuple, packet->is_ipv4, tuple->remote_port);
+	bool right = true;
+
+	if (!found)
+		return false;
+	/* A connection that has come to be just now is let pass as well. */
+	if (found->state == KERNEL_TCP_LISTEN)
+		right = !(packet->is_ipv4
+				  ? bpf_tcp_check_syncookie(found, packet->ipv4, sizeof(struct iphdr),
+							    packet->tcp, sizeof(struct tcphdr))
+				  : bpf_tcp_check_syncookie(found, packet->ipv6, sizeof(struct ipv6hdr),
+							    packet->tcp, sizeof(struct tcphdr)));
+	bpf_sk_release(found);
+	return right;
+}
+
+/*
+ * What is neither SYN nor ACK: RST, FIN or nothing alone, and SYN-ACKs, which no listener asked for. With
+ * guard, those that belong to no connection end here.
+ */
+static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet *packet,
+					const struct settings *set, struct cpu *cpu)
+{
+	const __u64 now_ms = clock_coarse_ms();
+	const struct validated *way;
+	struct service *service;
+	struct tuple tuple;
+	__u32 state;
+	__u64 hash;
+
+	tcp_tuple(packet, &tuple);
+	hash = tuple_hash(&tuple, set->hash_seed);
+	if (known(set, hash) && !known_stale(cpu, hash))
+		return XDP_PASS;
+	/* Right behind a final ACK that has not become a connection yet: an impatient client's reset. */
+	way = validated_way(cpu, hash);
+	if (way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS)
+		return XDP_PASS;
+	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
+	if (!service || packet->fragment || !guard_drops(service, set, now_ms))
+		return XDP_PASS;
+	state = lookup_state(ctx, &tuple, packet->is_ipv4);
+	if (state == KERNEL_TCP_LISTEN) {
+		COUNT(stray_dropped_guard);
+		return XDP_DROP;
+	}
+	if (state) {
+		known_mark(set, hash);
+		*known_stale_way(cpu, hash) = 0;
+	}
+	return XDP_PASS;
+}
+
 static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
 				      struct cpu *cpu)
 {
@@ -194,7 +254,10 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	}
 	claim->client_isn = seq - 1;
 	ack_count_rejected(claim, verdict, clock_epoch(cpu, set, claim->now_ms));
-	return XDP_PASS;
+	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, packet, &tuple))
+		return XDP_PASS;
+	COUNT(ack_dropped_guard);
+	return XDP_DROP;
 }
 
 #endif

@@ -26,10 +26,12 @@ struct syn {
 	__u8 tos;
 };
 
-/* Whoever passes a SYN marks its tuple: the stack will hold it. */
+/* Whoever passes a SYN marks its tuple: the stack will hold it, whatever was found before. */
 #define PASS_SYN(syn, reason)                                                                              \
 	do {                                                                                               \
 		known_mark((syn)->set, (syn)->hash);                                                       \
+		if (known_stale((syn)->cpu, (syn)->hash))                                                  \
+			*known_stale_way((syn)->cpu, (syn)->hash) = 0;                                     \
 		COUNT(syn_passed_##reason);                                                                \
 		return XDP_PASS;                                                                           \
 	} while (0)
@@ -287,6 +289,26 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	return XDP_TX;
 }
 
+/*
+ * There is no flood: the stack answers, as if we were not there. But what it answers is looked at as ever,
+ * so that all is known when there is one.
+ */
+static __always_inline int syn_dormant(struct xdp_md *ctx, struct syn *syn, const struct packet *packet)
+{
+	const bool look = canary_due(syn->service, syn->set, syn->now_ms) ||
+			  (syn->service->admission != SERVICE_ADMITTED &&
+			   canary_allowed(syn->service, syn->set, syn->now_ms));
+
+	if (look && !packet->fragment && tcp_header_fits(packet) &&
+	    tcp_header_read(ctx, true, packet, &syn->cpu->header)) {
+		syn->options = syn->cpu->header.walk.found;
+		syn->offered = syn_offers(packet, &syn->options, syn->tos);
+		if (syn_note(syn, packet))
+			PASS_SYN(syn, canary);
+	}
+	PASS_SYN(syn, dormant);
+}
+
 /* Decides on a SYN to a protected port, in the order of the design: what costs least comes first. */
 static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet, const struct settings *set,
 				      struct cpu *cpu)
@@ -310,6 +332,13 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_SYN(&syn, other_mac);
 	if (syn.service->admission == SERVICE_REFUSED)
 		PASS_SYN(&syn, refused);
+
+	if (syn.service->policy == POLICY_FLOOD) {
+		listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple,
+					    packet->is_ipv4);
+		if (!flood_awake(syn.service, set, listener, syn.now_ms))
+			return syn_dormant(ctx, &syn, packet);
+	}
 
 	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
 	held = syn_held(ctx, &syn, packet->is_ipv4);

@@ -39,7 +39,7 @@ static __always_inline int handshake(struct xdp_md *ctx, bool answering)
 		return ack_decide(ctx, &packet, set, cpu);
 	if (control & TCP_RST)
 		reset_note(&packet, set);
-	return XDP_PASS;
+	return stray_decide(ctx, &packet, set, cpu);
 }
 
 SEC("xdp.frags")

@@ -113,8 +113,9 @@ static __always_inline struct service *service_add(const struct service_key *key
 	struct service fresh = {
 		.admission = SERVICE_WAITING,
 		.policy = set->policy,
+		.guard = set->guard,
 		.learned_ms = now_ms,
-		.slot = bpf_get_prandom_u32() & (ANSWER_SLOTS - 1),
+		.slot = bpf_get_prandom_u32() & (PACE_SLOTS - 1),
 	};
 
 	if (interface)
@@ -397,9 +398,14 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 	    !port_protected(packet.tcp->source))
 		return LEARN_NEXT;
 	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+	if (skb->ingress_ifindex) {
+		/* Forwarded: not ours to answer. No socket tells of such a connection, so its segments do.
+		 */
+		tcp_tuple_outgoing(&packet, &tuple);
+		known_mark(set, tuple_hash(&tuple, set->hash_seed));
+		return LEARN_NEXT;
+	}
 	if (control & TCP_SYN) {
-		if (skb->ingress_ifindex)
-			return LEARN_NEXT; /* forwarded: not ours to answer */
 		tcp_tuple_outgoing(&packet, &tuple);
 		if (control == (TCP_SYN | TCP_ACK))
 			learn_synack(skb, &packet, set, cpu, &tuple);

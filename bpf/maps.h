@@ -84,7 +84,7 @@ enum {
 	EPOCH_KEYS = 4, /* this epoch, the one before, and two that are named when a cookie is too old */
 	VALIDATED_WAYS = 64,
 	STALE_WAYS = 1024,
-	ANSWER_SLOTS = 4096,
+	PACE_SLOTS = 4096,
 };
 
 struct epoch_key {
@@ -159,13 +159,30 @@ struct {
 	__type(value, struct cpu);
 } cpus SEC(".maps");
 
-/* SYNs answered since the last canary, a slot a service. */
+/*
+ * What a CPU counts of a service's SYNs, a slot a service. Two services may fall on one slot: then canaries
+ * come sooner, and one wakes, or guards itself, with the other.
+ */
+struct pace {
+	__u32 answered; /* since the last canary */
+	/* Of policy flood: SYNs in this window, in the one before it, and in this second. */
+	__u32 syns;
+	__u32 syns_before;
+	__u32 syns_second;
+	__u64 window;
+	__u64 second;
+	/* Of guard: segments of no connection. */
+	__u64 orphan_second;
+	__u32 orphans;	      /* in this second */
+	__u32 orphans_before; /* in the one before it */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, ANSWER_SLOTS);
+	__uint(max_entries, PACE_SLOTS);
 	__type(key, __u32);
-	__type(value, __u32);
-} answers SEC(".maps");
+	__type(value, struct pace);
+} paces SEC(".maps");
 
 static const __u32 zero = 0;
 

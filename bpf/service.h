@@ -3,6 +3,7 @@
 #ifndef XDPH_SERVICE_H
 #define XDPH_SERVICE_H
 
+#include "count.h"
 #include "packet.h"
 
 static __always_inline bool port_protected(__be16 port)
@@ -151,6 +152,8 @@ static __always_inline __u8 listener_ignores(struct tcp_sock *listener)
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
 	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */
+	FLOOD_WINDOW_MS = 8,	       /* two ticks of the clock, or so */
+	FLOOD_SYNS = 16, /* in a window are no flood yet, whatever the rate: a page's connections */
 };
 
 /*
@@ -161,6 +164,14 @@ enum {
 static __always_inline bool service_speaks_first(const struct service *service, __u64 now_ms)
 {
 	return service->speaks_first_ms && now_ms < service->speaks_first_ms + SPEAKS_FIRST_KEPT_MS;
+}
+
+/* What this CPU counts of the service's SYNs. */
+static __always_inline struct pace *service_pace(const struct service *service)
+{
+	__u32 slot = service->slot & (PACE_SLOTS - 1);
+
+	return bpf_map_lookup_elem(&paces, &slot);
 }
 
 /* ---- canaries ---- */
@@ -181,15 +192,14 @@ static __always_inline bool canary_allowed(const struct service *service, const 
 static __always_inline bool canary_due(const struct service *service, const struct settings *set,
 				       __u64 now_ms)
 {
-	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
-	__u32 *answered;
+	struct pace *pace;
 
 	if (set->flags & SETTING_CANARY_ONCE || !canary_allowed(service, set, now_ms))
 		return false;
 	if (elapsed_ms(now_ms, service->confirmed_ms) >= set->canary_silence_ms)
 		return true;
-	answered = bpf_map_lookup_elem(&answers, &slot);
-	return answered && *answered >= set->canary_answers;
+	pace = service_pace(service);
+	return pace && pace->answered >= set->canary_answers;
 }
 
 /*
@@ -214,9 +224,8 @@ static __always_inline bool canary_note(struct service *service, const struct se
 					__u8 offered)
 {
 	struct service_canary *canary = &service->canary;
-	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
 	__u64 last = canary->sent_ms;
-	__u32 *answered;
+	struct pace *pace;
 
 	if (elapsed_ms(now_ms, last) < set->canary_gap_ms)
 		return false;
@@ -233,19 +242,100 @@ static __always_inline bool canary_note(struct service *service, const struct se
 	}
 	if (canary->unanswered <= CANARIES_UNANSWERED)
 		canary->unanswered++;
-	answered = bpf_map_lookup_elem(&answers, &slot);
-	if (answered)
-		*answered = 0;
+	pace = service_pace(service);
+	if (pace)
+		pace->answered = 0;
 	return true;
 }
 
 static __always_inline void service_answered(const struct service *service)
 {
-	__u32 slot = service->slot & (ANSWER_SLOTS - 1);
-	__u32 *answered = bpf_map_lookup_elem(&answers, &slot);
+	struct pace *pace = service_pace(service);
 
-	if (answered)
-		++*answered;
+	if (pace)
+		pace->answered++;
+}
+
+/* ---- policy flood ---- */
+
+/*
+ * Whether this CPU gets more SYNs of the service than flood_rate, by the last FLOOD_WINDOW_MS: those of the
+ * present window, and of the one before it the share that is not that long ago. Few at once are no flood.
+ */
+static __always_inline bool flood_begins(struct pace *pace, const struct settings *set, __u64 now_ms)
+{
+	const __u64 window = now_ms / FLOOD_WINDOW_MS;
+	const __u32 left = FLOOD_WINDOW_MS - now_ms % FLOOD_WINDOW_MS;
+	__u32 limit = set->flood_rate * FLOOD_WINDOW_MS / 1000;
+
+	if (pace->window != window) {
+		pace->syns_before = window - pace->window == 1 ? pace->syns : 0;
+		pace->syns = 0;
+		pace->window = window;
+	}
+	if (limit < FLOOD_SYNS)
+		limit = FLOOD_SYNS;
+	return ++pace->syns + pace->syns_before * left / FLOOD_WINDOW_MS > limit;
+}
+
+/* Whether there are still half as many, by the second. */
+static __always_inline bool flood_goes_on(struct pace *pace, const struct settings *set, __u64 now_ms)
+{
+	if (pace->second != now_ms >> 10) {
+		pace->second = now_ms >> 10;
+		pace->syns_second = 0;
+	}
+	return ++pace->syns_second > set->flood_rate / 2;
+}
+
+/*
+ * Whether a service of policy flood answers at this moment. It wakes when this CPU gets more SYNs than are
+ * usual, or when half of the listener's SYN queue is taken; it goes on while there is half as much, and for
+ * a while after that, so that it does not fall asleep between two waves.
+ */
+static __always_inline bool flood_awake(struct service *service, const struct settings *set,
+					struct tcp_sock *listener, __u64 now_ms)
+{
+	const __u64 until_ms = service->awake_until_ms;
+	const bool awake = now_ms < until_ms;
+	struct pace *pace = service_pace(service);
+	bool flood = listener && listener_requests_many(listener);
+
+	if (pace) {
+		bool goes_on = flood_goes_on(pace, set, now_ms);
+
+		flood |= flood_begins(pace, set, now_ms) || (awake && goes_on);
+	}
+	/* Written by the one who wakes it, and now and then: it is a line that all CPUs read. */
+	if (flood && elapsed_ms(now_ms + set->flood_hold_ms, until_ms) > set->flood_hold_ms / 8 &&
+	    __sync_val_compare_and_swap(&service->awake_until_ms, until_ms, now_ms + set->flood_hold_ms) ==
+		    until_ms &&
+	    !awake)
+		COUNT(service_woken);
+	return awake || flood;
+}
+
+/* ---- guard ---- */
+
+/* Counts an orphan, and tells whether it is to be dropped. */
+static __always_inline bool guard_drops(const struct service *service, const struct settings *set,
+					__u64 now_ms)
+{
+	struct pace *pace = service_pace(service);
+	const __u64 second = now_ms >> 10;
+
+	/* Where the stack does not answer, or somebody else may, nothing is known to be an orphan. */
+	if (!pace || service->guard == GUARD_OFF || service->policy == POLICY_SHADOW ||
+	    service->admission != SERVICE_ADMITTED || canary_unanswered(service, set, now_ms))
+		return false;
+	if (pace->orphan_second != second) {
+		pace->orphans_before = second - pace->orphan_second == 1 ? pace->orphans : 0;
+		pace->orphans = 0;
+		pace->orphan_second = second;
+	}
+	pace->orphans++;
+	return service->guard == GUARD_ON || pace->orphans > set->guard_rate ||
+	       pace->orphans_before > set->guard_rate;
 }
 
 /* ---- the budget for passing ---- */

@@ -79,7 +79,8 @@ static __always_inline bool track_leaving(struct settings *set, const struct tup
 	/* In a full table the entry may be missing, or that of an earlier connection. */
 	if (begins || set->flags & SETTING_CONNECTIONS_FULL)
 		used_made(hash);
-	if (begins)
+	/* Of any connection's first segments, ours or not: it is established, or has been. */
+	if (!closing)
 		known_settle(word, hash);
 	if (begins && set->resets)
 		set->resets = 0;

@@ -54,6 +54,14 @@ enum service_admission {
 enum service_policy {
 	POLICY_ALWAYS, /* answer every SYN that can be answered */
 	POLICY_SHADOW, /* answer none, count what would have been answered */
+	POLICY_FLOOD,  /* dormant: answer only while there is a flood */
+};
+
+/* What becomes of segments that belong to no connection and carry no right cookie. */
+enum service_guard {
+	GUARD_AUTO, /* the stack's, which resets them; dropped while there are too many */
+	GUARD_ON,   /* dropped */
+	GUARD_OFF,  /* the stack's */
 };
 
 enum service_times {
@@ -130,13 +138,16 @@ struct service {
 	__u64 admitted_ms;
 	__u64 confirmed_ms;
 	__u64 speaks_first_ms; /* when a connection was last seen whose first data came from the server */
+	__u64 awake_until_ms;  /* of policy flood: so long it answers, if nothing prolongs it */
 	struct service_synack synack;
 	struct service_canary canary;
 	__u8 device_mac[6];
 	__u8 checksum_partial; /* a virtual device: frames of local senders have unfinished checksums */
 	__u8 pad;
-	__u32 slot;   /* of the per-CPU count of answers */
+	__u32 slot;   /* of what each CPU counts (maps.h: struct pace) */
 	__u32 traits; /* of the listener whose SYN-ACK was read (service.h: listener_traits()) */
+	enum service_guard guard;
+	__u32 pad2;
 };
 
 /* ---- connections: what each promoted connection's handshake settled --------------------------------- */
@@ -250,6 +261,10 @@ struct settings {
 	__u64 events_until_ms;	    /* somebody reads `events`, and says so again before this is over */
 	__be16 events_port;	    /* the local port of interest, 0: any */
 	__u16 pad;
+	__u32 flood_rate;	  /* SYNs a second and CPU above which a dormant service wakes */
+	__u32 flood_hold_ms;	  /* and stays awake after the last time that half of it was exceeded */
+	__u32 guard_rate;	  /* orphans a second and CPU above which GUARD_AUTO drops them */
+	enum service_guard guard; /* of services to be learned */
 	__u32 resets; /* of promoted connections in a row, until one lived (learn.h: learn_reset()) */
 };
 

@@ -41,6 +41,9 @@ enum attach_defaults {
 	CANARY_PATIENCE_MS = 3000,
 	/* A native handshake costs some 3 us: these budgets, 1 and 10 % of a CPU. */
 	PASS_BUDGET = 4096,
+	DEFAULT_FLOOD_RATE = 2000,
+	DEFAULT_FLOOD_HOLD_MS = 5000,
+	DEFAULT_GUARD_RATE = 1000,
 	HELD_BUDGET = 32768,
 	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
 	USED_A_BUCKET =
@@ -291,6 +294,10 @@ static int fill_settings(const struct attachment *attachment)
 		.pass_budget = PASS_BUDGET,
 		.held_budget = HELD_BUDGET,
 		.policy = options->policy,
+		.flood_rate = DEFAULT_FLOOD_RATE,
+		.flood_hold_ms = DEFAULT_FLOOD_HOLD_MS,
+		.guard_rate = DEFAULT_GUARD_RATE,
+		.guard = options->guard,
 	};
 
 	if (options->epoch_seconds)
@@ -571,8 +578,8 @@ static void forget_services(const struct instance *instance, const struct port_s
 }
 
 /*
- * Services of a policy that has changed, and those that the stack had refused, which are tried again. The
- * listener is found with the next SYN-ACK.
+ * Services whose policy or guard has changed, and those that the stack had refused, which are tried again.
+ * The listener is found with the next SYN-ACK.
  */
 static void write_services(const struct instance *instance, const struct attach_options *options)
 {
@@ -588,9 +595,12 @@ static void write_services(const struct instance *instance, const struct attach_
 		before = service;
 		if (options->policy_given)
 			service.policy = options->policy;
+		if (options->guard_given)
+			service.guard = options->guard;
 		if (service.admission == SERVICE_REFUSED)
 			service.admission = SERVICE_WAITING;
-		if (service.policy != before.policy || service.admission != before.admission)
+		if (service.policy != before.policy || service.guard != before.guard ||
+		    service.admission != before.admission)
 			bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST);
 	}
 }
@@ -608,10 +618,18 @@ static int change_settings(struct attachment *attachment)
 	}
 	if (options->policy_given)
 		set->policy = options->policy;
+	if (options->guard_given)
+		set->guard = options->guard;
+	if (options->guard_rate)
+		set->guard_rate = options->guard_rate;
 	set->resets = 0;
 	write_services(&attachment->instance, options);
 	if (options->mark_given)
 		set->mark = options->mark;
+	if (options->flood_rate)
+		set->flood_rate = options->flood_rate;
+	if (options->flood_hold_ms)
+		set->flood_hold_ms = options->flood_hold_ms;
 	return instance_store_settings(&attachment->instance);
 }
 

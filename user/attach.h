@@ -30,7 +30,11 @@ struct attach_options {
 	unsigned int turn_seconds;  /* of `run`, 0: default */
 	bool firewall_checked;
 	bool mark_given;
-	__u32 mark; /* of promoted segments, 0: none */
+	__u32 mark;			 /* of promoted segments, 0: none */
+	__u32 flood_rate, flood_hold_ms; /* 0: default, or as it is */
+	bool guard_given;
+	enum service_guard guard;
+	__u32 guard_rate; /* 0: default, or as it is */
 };
 
 /* Parses the arguments of `attach` and `run`. Returns -1 to go on, else the exit code. */

@@ -19,6 +19,10 @@ enum {
 	OPT_EPOCH,
 	OPT_FIREWALL_CHECKED,
 	OPT_MARK,
+	OPT_FLOOD_RATE,
+	OPT_FLOOD_HOLD,
+	OPT_GUARD,
+	OPT_GUARD_RATE,
 	OPT_TURN,
 };
 
@@ -34,6 +38,10 @@ static const struct option long_options[] = {
 	{ "epoch", required_argument, NULL, OPT_EPOCH },
 	{ "firewall-checked", no_argument, NULL, OPT_FIREWALL_CHECKED },
 	{ "mark", required_argument, NULL, OPT_MARK },
+	{ "flood-rate", required_argument, NULL, OPT_FLOOD_RATE },
+	{ "flood-hold", required_argument, NULL, OPT_FLOOD_HOLD },
+	{ "guard", required_argument, NULL, OPT_GUARD },
+	{ "guard-rate", required_argument, NULL, OPT_GUARD_RATE },
 	{ "turn", required_argument, NULL, OPT_TURN },
 	{},
 };
@@ -54,7 +62,7 @@ static int parse_policy(struct attach_options *options)
 {
 	options->policy_given = true;
 	if (!policy_parse(optarg, &options->policy))
-		return usage_fail("--policy is always or shadow in this version, not '%s'", optarg);
+		return usage_fail("--policy is always, flood or shadow, not '%s'", optarg);
 	return -1;
 }
 
@@ -121,6 +129,29 @@ static int parse_option(const struct command *command, int option, struct attach
 		return -1;
 	case OPT_FIREWALL_CHECKED: options->firewall_checked = true; return -1;
 	case OPT_MARK: return parse_mark(options);
+	case OPT_FLOOD_RATE:
+		if (!parse_number(optarg, 100, 10000000, &number))
+			return usage_fail("--flood-rate takes 100 to 10000000 SYNs a second, not '%s'",
+					  optarg);
+		options->flood_rate = (__u32)number;
+		return -1;
+	case OPT_GUARD:
+		if (!guard_parse(optarg, &options->guard))
+			return usage_fail("--guard is auto, on or off, not '%s'", optarg);
+		options->guard_given = true;
+		return -1;
+	case OPT_GUARD_RATE:
+		if (!parse_number(optarg, 1, 10000000, &number))
+			return usage_fail("--guard-rate takes 1 to 10000000 segments a second, not '%s'",
+					  optarg);
+		options->guard_rate = (__u32)number;
+		return -1;
+	case OPT_FLOOD_HOLD:
+		if (!parse_number(optarg, 10, 3600000, &number))
+			return usage_fail("--flood-hold takes 10 to 3600000 milliseconds, not '%s'",
+					  optarg);
+		options->flood_hold_ms = (__u32)number;
+		return -1;
 	default: return common_option(command, option, &options->common);
 	}
 }

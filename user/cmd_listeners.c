@@ -111,6 +111,8 @@ static const char *service_reason(const struct instance *instance, const struct 
 		return "the stack does not answer";
 	if (service->policy == POLICY_SHADOW)
 		return "policy shadow";
+	if (service->policy == POLICY_FLOOD && monotonic_ms() >= service->awake_until_ms)
+		return "dormant: there is no flood";
 	if (service->speaks_first_ms && monotonic_ms() < service->speaks_first_ms + SPEAKS_FIRST_KEPT_MS)
 		return "speaks first: answered above the budget only";
 	return NULL;
@@ -159,7 +161,12 @@ static json_t *service_row(const struct instance *instance, const struct service
 	json_object_set_new(row, "device", json_string(device));
 	json_object_set_new(row, "vlan", vlan_id(key->vlan));
 	json_object_set_new(row, "vlan_outer", vlan_id(key->vlan >> 16));
-	json_object_set_new(row, "policy", json_string(policy_names[service->policy & 1]));
+	json_object_set_new(row, "policy", json_string(policy_names[service->policy % POLICIES]));
+	json_object_set_new(row, "guard", json_string(guard_names[service->guard % GUARDS]));
+	json_object_set_new(row, "awake",
+			    service->policy == POLICY_FLOOD
+				    ? json_boolean(monotonic_ms() < service->awake_until_ms)
+				    : json_null());
 	json_object_set_new(row, "admitted", json_boolean(admitted));
 	json_object_set_new(row, "reason", reason ? json_string(reason) : json_null());
 	json_object_set_new(row, "mss", json_integer(service->synack.mss));
@@ -189,7 +196,7 @@ static json_t *bare_row(const struct instance *instance, const struct socket_rec
 
 	format_endpoint(&socket->tuple.local, socket->tuple.local_port, endpoint);
 	json_object_set_new(row, "local", json_string(endpoint));
-	json_object_set_new(row, "policy", json_string(policy_names[instance->set.policy & 1]));
+	json_object_set_new(row, "policy", json_string(policy_names[instance->set.policy % POLICIES]));
 	json_object_set_new(row, "admitted", json_false());
 	json_object_set_new(row, "reason",
 			    json_string(socket->listener_kind ? kind_reason(socket->listener_kind)
@@ -277,6 +284,7 @@ static void print_plain(const json_t *rows, const struct socket_record *sockets,
 		{ "device", "Device", false },
 		{ "vlan", "VLAN", true },
 		{ "policy", "Policy", false },
+		{ "guard", "Guard", false },
 		{ "admitted", "Admitted", false },
 		{ "admitted_ago", "Since", true },
 		{ "confirmed_ago", "Confirmed", true },

@@ -9,21 +9,40 @@
 #include "log.h"
 #include "policy.h"
 
-const char *const policy_names[POLICIES] = { "always", "shadow" };
+const char *const policy_names[POLICIES] = { "always", "shadow", "flood" };
 
-bool policy_parse(const char *name, enum service_policy *policy)
+const char *const guard_names[GUARDS] = { "auto", "on", "off" };
+
+static bool name_parse(const char *name, const char *const *names, int count, unsigned int *value)
 {
-	for (int i = 0; i < POLICIES; i++)
-		if (!strcmp(name, policy_names[i])) {
-			*policy = i;
+	for (int i = 0; i < count; i++)
+		if (!strcmp(name, names[i])) {
+			*value = (unsigned int)i;
 			return true;
 		}
 	return false;
 }
 
+bool policy_parse(const char *name, enum service_policy *policy)
+{
+	return name_parse(name, policy_names, POLICIES, (unsigned int *)policy);
+}
+
+bool guard_parse(const char *name, enum service_guard *guard)
+{
+	return name_parse(name, guard_names, GUARDS, (unsigned int *)guard);
+}
+
+/* What is to be changed; the rest stays. */
+struct change {
+	bool policy_given, guard_given;
+	enum service_policy policy;
+	enum service_guard guard;
+};
+
 /* Changes every service of the address and port, on whatever device and VLAN. Returns how many. */
-static int set_policy(const struct instance *instance, const struct address *address, __be16 port, bool any,
-		      enum service_policy policy)
+static int change_services(const struct instance *instance, const struct address *address, __be16 port,
+			   bool any, const struct change *change)
 {
 	struct service_key key, next;
 	struct service service;
@@ -38,8 +57,12 @@ static int set_policy(const struct instance *instance, const struct address *add
 			continue;
 		/* A write from here empties the reference to the listener; the next SYN-ACK brings it back.
 		 */
-		if (service.policy != policy) {
-			service.policy = policy;
+		if ((change->policy_given && service.policy != change->policy) ||
+		    (change->guard_given && service.guard != change->guard)) {
+			if (change->policy_given)
+				service.policy = change->policy;
+			if (change->guard_given)
+				service.guard = change->guard;
 			if (bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST))
 				continue;
 		}
@@ -48,10 +71,19 @@ static int set_policy(const struct instance *instance, const struct address *add
 	return changed;
 }
 
+static bool change_parse(struct change *change, const char *text)
+{
+	if (!strncmp(text, "policy=", 7))
+		return change->policy_given = policy_parse(text + 7, &change->policy);
+	if (!strncmp(text, "guard=", 6))
+		return change->guard_given = guard_parse(text + 6, &change->guard);
+	return false;
+}
+
 int command_set(const struct command *command, int argc, char **argv)
 {
 	struct common_options common = { .pin_path = PIN_PATH };
-	enum service_policy policy = POLICY_ALWAYS;
+	struct change change = {};
 	struct instance instance;
 	struct address address = {};
 	__be16 port;
@@ -66,14 +98,15 @@ int command_set(const struct command *command, int argc, char **argv)
 		return usage_fail("'%s' is no ADDR:PORT: 192.0.2.1:443, [2001:db8::1]:443, or *:443",
 				  argv[optind]);
 	for (int i = optind + 1; i < argc; i++)
-		if (strncmp(argv[i], "policy=", 7) || !policy_parse(argv[i] + 7, &policy))
-			return usage_fail("'%s' is nothing to set: policy=always or policy=shadow",
-					  argv[i]);
+		if (!change_parse(&change, argv[i]))
+			return usage_fail(
+				"'%s' is nothing to set: policy=always|flood|shadow, guard=auto|on|off",
+				argv[i]);
 	code = instance_open(&instance, common.pin_path, false);
 	if (code)
 		return code;
 	code = instance_lock(&instance);
-	changed = code ? 0 : set_policy(&instance, &address, port, any, policy);
+	changed = code ? 0 : change_services(&instance, &address, port, any, &change);
 	instance_close(&instance);
 	if (!code && !changed)
 		return fail("no service %s is learned: see xdp-handshake listeners", argv[optind]);

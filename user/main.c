@@ -11,7 +11,14 @@
 	"  --all-listeners      every port on which something listens, now or later\n"                     \
 	"  --mode MODE          auto (native, else generic; the default), native or generic XDP\n"         \
 	"  --canary SECONDS     confirm each service at least so often (default 10); once: only once\n"    \
-	"  --policy POLICY      of services: always (default), or shadow: answer none, count them\n"       \
+	"  --policy POLICY      of services: always (default), flood: only while there is one, or "        \
+	"shadow:\n"                                                                                        \
+	"                       answer none, count them\n"                                                 \
+	"  --flood-rate N       policy flood: wake at so many SYNs a second and CPU (default 2000)\n"      \
+	"  --flood-hold MS      and stay awake so long after them (default 5000)\n"                        \
+	"  --guard MODE         segments of no connection: auto (dropped while too many, default), on, "   \
+	"off\n"                                                                                            \
+	"  --guard-rate N       too many: so many a second and CPU (default 1000)\n"                       \
 	"  --promote BACKEND    auto or reqsk: the request-socket kfunc of Linux 6.9 and later\n"          \
 	"  --connections N      size the tables for so many connections at once (default 131072)\n"        \
 	"  --epoch SECONDS      a cookie lives one to two epochs (default 16)\n"                           \
@@ -49,7 +56,8 @@ static const struct command commands[] = {
 	  "  --port P             of this port only\n"
 	  "  --wait SECONDS       live: give up after so long (default: wait)\n",
 	  command_explain },
-	{ "set", "ADDR:PORT KEY=VALUE...", "change a service: policy=always|shadow",
+	{ "set", "ADDR:PORT KEY=VALUE...",
+	  "change a service: policy=always|flood|shadow, guard=auto|on|off",
 	  "  ADDR:PORT            as `listeners` prints it; *:PORT means every service of the port\n",
 	  command_set },
 	{ "key", "rotate | show", "put a new master key into use, or show its age and fingerprint", NULL,
