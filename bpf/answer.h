@@ -167,33 +167,40 @@ __noinline int syn_choose(struct choice *choice)
 	return CHOOSE_UNCARRIED;
 }
 
-struct answer {
+/* What a SYN-ACK says, and where it goes in the frame of its SYN. Host order, but for the ports. */
+struct synack_frame {
 	struct tcp_synack_options options;
 	__u32 isn;
+	__u32 client_isn;
+	__u32 ip_offset;
 	__u16 window;
+	__be16 remote_port;
+	__be16 local_port;
+	__u8 ttl;
+	__u8 tos;
 	__u8 ecn;
+	__u8 is_ipv4;
+	__u16 pad;
 };
 
-/* Writes the SYN-ACK over the SYN and sends it back. */
-static __always_inline int syn_transmit(struct xdp_md *ctx, struct packet *packet, const struct syn *syn,
-					const struct answer *answer)
+/* Writes the SYN-ACK over the SYN. A global function: the verifier looks at its many ways once. */
+__noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame)
 {
-	const struct service_synack *synack = &syn->service->synack;
-	const __u32 client_isn = host32(packet->tcp->seq);
-	const __u32 ip_offset = packet->ip_offset;
-	const bool is_ipv4 = packet->is_ipv4;
-	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 ip_offset, ip_header, words, tcp_length;
 	__be32 options[5] = {};
-	__u32 words = tcp_synack_options_write(&answer->options, options);
-	__u32 tcp_length = sizeof(struct tcphdr) + words * 4;
-	int growth = (int)(ip_offset + ip_header + tcp_length) - (int)bpf_xdp_get_buff_len(ctx);
-	__be16 remote_port = packet->tcp->source, local_port = packet->tcp->dest;
-	__u8 tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
 	void *data, *end, *ip;
 	struct tcphdr *tcp;
 	__be32 *word;
 	__u64 sum;
+	int growth;
 
+	if (!frame)
+		return -1;
+	ip_offset = frame->ip_offset;
+	ip_header = frame->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	words = tcp_synack_options_write(&frame->options, options);
+	tcp_length = sizeof(struct tcphdr) + words * 4;
+	growth = (int)(ip_offset + ip_header + tcp_length) - (int)bpf_xdp_get_buff_len(ctx);
 	if (growth && bpf_xdp_adjust_tail(ctx, growth))
 		return -1;
 
@@ -205,29 +212,29 @@ static __always_inline int syn_transmit(struct xdp_md *ctx, struct packet *packe
 	ip = data + ip_offset;
 	tcp = ip + ip_header;
 	word = (void *)(tcp + 1);
-	if ((void *)(tcp + 1) > end)
+	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 1) > end)
 		return -1;
 
 	eth_turn(data);
-	if (is_ipv4) {
-		ipv4_turn(ip, synack, tos, tcp_length);
+	if (frame->is_ipv4) {
+		ipv4_turn(ip, frame->ttl, frame->tos, tcp_length);
 		sum = csum_pseudo_ipv4(((struct iphdr *)ip)->saddr, ((struct iphdr *)ip)->daddr,
 				       IPPROTO_TCP, tcp_length);
 	} else {
 		struct ipv6hdr *ipv6 = ip;
 
-		ipv6_turn(ipv6, synack, tos, tcp_length);
+		ipv6_turn(ipv6, frame->ttl, frame->tos, tcp_length);
 		sum = csum_pseudo_ipv6((const __be32 *)&ipv6->saddr, (const __be32 *)&ipv6->daddr,
 				       IPPROTO_TCP, tcp_length);
 	}
 
-	tcp->source = local_port;
-	tcp->dest = remote_port;
-	tcp->seq = be32_from(answer->isn);
-	tcp->ack_seq = be32_from(client_isn + 1);
+	tcp->source = frame->local_port;
+	tcp->dest = frame->remote_port;
+	tcp->seq = be32_from(frame->isn);
+	tcp->ack_seq = be32_from(frame->client_isn + 1);
 	((__u8 *)tcp)[12] = (__u8)(tcp_length / 4 << 4);
-	((__u8 *)tcp)[13] = TCP_SYN | TCP_ACK | (answer->ecn ? TCP_ECE : 0);
-	tcp->window = be16_from(answer->window);
+	((__u8 *)tcp)[13] = TCP_SYN | TCP_ACK | (frame->ecn ? TCP_ECE : 0);
+	tcp->window = be16_from(frame->window);
 	tcp->check = 0;
 	tcp->urg_ptr = 0;
 #pragma unroll
@@ -251,7 +258,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	const struct cookie_options *options = &choice->options;
 	struct claim *claim = &syn->cpu->claim;
 	const __u64 now_ms = clock_ms();
-	struct answer answer = {};
+	struct synack_frame answer = {};
 	__u16 window;
 	bool shown;
 
@@ -265,6 +272,13 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	if (claim_make(claim))
 		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
 	answer.isn = claim->server_isn;
+	answer.client_isn = claim->client_isn;
+	answer.ip_offset = packet->ip_offset;
+	answer.is_ipv4 = packet->is_ipv4;
+	answer.remote_port = packet->tcp->source;
+	answer.local_port = packet->tcp->dest;
+	answer.ttl = synack->ttl;
+	answer.tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
 	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
 	window = options->has_timestamps ? synack->window : synack->window_plain;
 	if (answer.window > window)
@@ -278,7 +292,7 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
 	answer.options.tsecr = syn->options.tsval;
 	shown = event_wanted(syn->set, now_ms, &syn->tuple) && xdp_event(ctx, &claim->tuple, EVENT_SYN);
-	if (syn_transmit(ctx, packet, syn, &answer)) {
+	if (syn_transmit(ctx, &answer)) {
 		/* Only a frame that would not grow gets here, and it is as it came. */
 		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
 	}

@@ -61,8 +61,7 @@ static __always_inline bool ipv4_source_martian(__be32 saddr, __be32 daddr)
 }
 
 /* Turns the header of a SYN into that of its SYN-ACK, as net/ipv4/ip_output.c builds it. */
-static __always_inline void ipv4_turn(struct iphdr *ip, const struct service_synack *synack, __u8 tos,
-				      __u32 tcp_length)
+static __always_inline void ipv4_turn(struct iphdr *ip, __u8 ttl, __u8 tos, __u32 tcp_length)
 {
 	const __u32 *word = (const __u32 *)ip;
 	__be32 local = ip->daddr;
@@ -72,7 +71,7 @@ static __always_inline void ipv4_turn(struct iphdr *ip, const struct service_syn
 	ip->tot_len = be16_from(sizeof(*ip) + tcp_length);
 	ip->id = be16_from(0);
 	ip->frag_off = be16_from(IPV4_DONT_FRAGMENT);
-	ip->ttl = synack->ttl;
+	ip->ttl = ttl;
 	ip->check = 0;
 	ip->daddr = ip->saddr;
 	ip->saddr = local;

@@ -139,15 +139,14 @@ static __always_inline __u8 ipv6_traffic_class(const struct ipv6hdr *ip)
 }
 
 /* Turns the header of a SYN into that of its SYN-ACK. Flow label 0 (RFC 6437 section 3: unlabelled). */
-static __always_inline void ipv6_turn(struct ipv6hdr *ip, const struct service_synack *synack, __u8 tos,
-				      __u32 tcp_length)
+static __always_inline void ipv6_turn(struct ipv6hdr *ip, __u8 ttl, __u8 tos, __u32 tcp_length)
 {
 	struct in6_addr local = ip->daddr;
 
 	*(__be32 *)ip = be32_from(6u << 28 | (__u32)tos << 20);
 	ip->payload_len = be16_from(tcp_length);
 	ip->nexthdr = IPPROTO_TCP;
-	ip->hop_limit = synack->ttl;
+	ip->hop_limit = ttl;
 	ip->daddr = ip->saddr;
 	ip->saddr = local;
 }

@@ -61,7 +61,7 @@ CASE("wrong usage: one line with the remedy, exit 2")
 		{ "attach veth-server --port 80x", "'80x'", "1 to 65535" },
 		{ "attach veth-server --port 80 --mode quick", "'quick'", "native" },
 		{ "attach veth-server --port 80 --canary never", "'never'", "once" },
-		{ "attach veth-server --port 80 --policy flood", "'flood'", "shadow" },
+		{ "attach veth-server --port 80 --policy rain", "'rain'", "shadow" },
 		{ "attach veth-server --port 80 --epoch 0", "'0'", "3600" },
 		{ "attach veth-server --port 80 --mark many", "'many'", "0xffffffff" },
 		{ "attach veth-server --port 80 --mark 0x100000000", "'0x100000000'", "0xffffffff" },

@@ -230,7 +230,7 @@ void environment_new(void)
 	atexit(detach);
 	netns_must(env.pair.server,
 		   PROGRAM " attach " SERVER_IF
-			   " --port %d-%d --canary once --firewall-checked --pin-path %s",
+			   " --port %d-%d --canary once --guard off --firewall-checked --pin-path %s",
 		   PORT, PORT_LAST, env.pins);
 	env.ifindex = (unsigned int)netns_ifindex(env.pair.server, SERVER_IF);
 	snprintf(name, sizeof(name), "links/%u/xdp", env.ifindex);
