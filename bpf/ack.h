@@ -108,13 +108,23 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
  */
 static __always_inline void reset_note(const struct packet *packet, const struct settings *set)
 {
+	const struct known_word *word;
+	struct connection *connection;
 	struct tuple tuple;
 	__u64 hash;
 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
-	if (known(set, hash))
-		used_made(hash);
+	if (!known(set, hash))
+		return;
+	used_made(hash);
+	word = known_word(set, hash);
+	if (!word || !word->recorded)
+		return;
+	/* What the stack resets after this, it resets because of this (learn.h: learn_reset()). */
+	connection = bpf_map_lookup_elem(&connections, &tuple);
+	if (connection && connection->state == CONNECTION_PROMOTED)
+		connection->state = CONNECTION_ESTABLISHED;
 }
 
 /*
