@@ -106,23 +106,15 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
  * A client resets. The connection that its cookie made may never have sent a segment, and its socket may
  * wait for accept() as before: nothing else would tell that the cookie is used up.
  */
-static __always_inline void reset_note(const struct packet *packet, const struct settings *set)
+static __always_inline void reset_note(const struct known_word *word, const struct tuple *tuple, __u64 hash)
 {
-	const struct known_word *word;
 	struct connection *connection;
-	struct tuple tuple;
-	__u64 hash;
 
-	tcp_tuple(packet, &tuple);
-	hash = tuple_hash(&tuple, set->hash_seed);
-	if (!known(set, hash))
-		return;
 	used_made(hash);
-	word = known_word(set, hash);
 	if (!word || !word->recorded)
 		return;
 	/* What the stack resets after this, it resets because of this (learn.h: learn_reset()). */
-	connection = bpf_map_lookup_elem(&connections, &tuple);
+	connection = bpf_map_lookup_elem(&connections, tuple);
 	if (connection && connection->state == CONNECTION_PROMOTED)
 		connection->state = CONNECTION_ESTABLISHED;
 }
@@ -157,17 +149,23 @@ static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct p
 static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet *packet,
 					const struct settings *set, struct cpu *cpu)
 {
-	const __u64 now_ms = clock_coarse_ms();
+	const struct known_word *word;
 	const struct validated *way;
 	struct service *service;
 	struct tuple tuple;
+	__u64 hash, now_ms;
 	__u32 state;
-	__u64 hash;
+	bool held;
 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
-	if (known(set, hash) && !known_stale(cpu, hash))
+	word = known_word(set, hash);
+	held = known_in(set, word, hash);
+	if (held && tcp_control(packet->tcp) & TCP_RST)
+		reset_note(word, &tuple, hash);
+	if (held && !known_stale(cpu, hash))
 		return XDP_PASS;
+	now_ms = clock_coarse_ms();
 	/* Right behind a final ACK that has not become a connection yet: an impatient client's reset. */
 	way = validated_way(cpu, hash);
 	if (way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS)
@@ -180,10 +178,8 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 		COUNT(stray_dropped_guard);
 		return XDP_DROP;
 	}
-	if (state) {
-		known_mark(set, hash);
-		*known_stale_way(cpu, hash) = 0;
-	}
+	if (state)
+		known_held(cpu, set, hash);
 	return XDP_PASS;
 }
 
@@ -233,7 +229,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		way->metadata = metadata;
 		COUNT(ack_validated);
 		if (event_wanted(set, claim->now_ms, &tuple))
-			xdp_event(ctx, &claim->tuple, EVENT_ACK);
+			xdp_event(ctx, EVENT_ACK);
 		return ack_hand_over(ctx, &metadata, set);
 	}
 
@@ -242,7 +238,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
-	if (known(set, hash) && !known_stale(cpu, hash)) {
+	if (known_in(set, word, hash) && !known_stale(cpu, hash)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
@@ -253,8 +249,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		return XDP_PASS;
 	}
 	if (state != KERNEL_TCP_LISTEN) {
-		known_mark(set, hash);
-		*known_stale_way(cpu, hash) = 0;
+		known_held(cpu, set, hash);
 		COUNT(ack_connected);
 		return XDP_PASS;
 	}

@@ -29,9 +29,7 @@ struct syn {
 /* Whoever passes a SYN marks its tuple: the stack will hold it, whatever was found before. */
 #define PASS_SYN(syn, reason)                                                                              \
 	do {                                                                                               \
-		known_mark((syn)->set, (syn)->hash);                                                       \
-		if (known_stale((syn)->cpu, (syn)->hash))                                                  \
-			*known_stale_way((syn)->cpu, (syn)->hash) = 0;                                     \
+		known_held((syn)->cpu, (syn)->set, (syn)->hash);                                           \
 		COUNT(syn_passed_##reason);                                                                \
 		return XDP_PASS;                                                                           \
 	} while (0)
@@ -85,7 +83,7 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 	bool settled = word && word->settled == known_settled(syn->hash);
 	__u32 state = 0;
 
-	if (settled || known(syn->set, syn->hash)) {
+	if (settled || known_in(syn->set, word, syn->hash)) {
 		state = lookup_state(ctx, &syn->tuple, is_ipv4);
 		if (state == KERNEL_TCP_LISTEN)
 			state = 0;
@@ -291,13 +289,13 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.options.has_timestamps = options->has_timestamps;
 	answer.options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
 	answer.options.tsecr = syn->options.tsval;
-	shown = event_wanted(syn->set, now_ms, &syn->tuple) && xdp_event(ctx, &claim->tuple, EVENT_SYN);
+	shown = event_wanted(syn->set, now_ms, &syn->tuple) && xdp_event(ctx, EVENT_SYN);
 	if (syn_transmit(ctx, &answer)) {
 		/* Only a frame that would not grow gets here, and it is as it came. */
 		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
 	}
 	if (shown)
-		xdp_event(ctx, &claim->tuple, EVENT_SYNACK);
+		xdp_event(ctx, EVENT_SYNACK);
 	service_answered(syn->service);
 	COUNT(syn_answered);
 	return XDP_TX;
@@ -350,7 +348,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (syn.service->policy == POLICY_FLOOD) {
 		listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple,
 					    packet->is_ipv4);
-		if (!flood_awake(syn.service, set, listener, syn.now_ms))
+		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
+		if (!flood_awake(syn.service, set, listener, clock_ms()))
 			return syn_dormant(ctx, &syn, packet);
 	}
 

@@ -8,7 +8,7 @@
 static __always_inline bool event_wanted(const struct settings *set, __u64 now_ms,
 					 const struct tuple *tuple)
 {
-	return set->events_until_ms && now_ms < set->events_until_ms &&
+	return now_ms < set->events_until_ms &&
 	       (!raw16(set->events_port) || set->events_port == tuple->local_port);
 }
 
@@ -16,7 +16,7 @@ static __always_inline bool event_wanted(const struct settings *set, __u64 now_m
  * Returns 1 if the frame is shown, 0 if not: too many in this second, or nobody reads fast enough.
  * A global function: the verifier looks at it once, and not at each of its places.
  */
-__noinline int xdp_event(struct xdp_md *ctx, const struct tuple *tuple, __u32 kind)
+__noinline int xdp_event(struct xdp_md *ctx, __u32 kind)
 {
 	__u32 length = bpf_xdp_get_buff_len(ctx), seen = length;
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
@@ -24,7 +24,7 @@ __noinline int xdp_event(struct xdp_md *ctx, const struct tuple *tuple, __u32 ki
 	struct event *event;
 	bool got = false;
 
-	if (!cpu || !tuple)
+	if (!cpu)
 		return 0;
 	if (cpu->events_second != now_ns >> 30) {
 		cpu->events_second = now_ns >> 30;
@@ -46,8 +46,6 @@ __noinline int xdp_event(struct xdp_md *ctx, const struct tuple *tuple, __u32 ki
 	event->kind = kind;
 	event->length = length;
 	event->pad = 0;
-	event->tuple = *tuple;
-	event->pad2 = 0;
 	__builtin_memset(event->bytes, 0, sizeof(event->bytes));
 	if (seen > sizeof(event->bytes))
 		seen = sizeof(event->bytes);

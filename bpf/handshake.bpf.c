@@ -37,8 +37,6 @@ static __always_inline int handshake(struct xdp_md *ctx, bool answering)
 		return answering ? syn_decide(ctx, &packet, set, cpu) : syn_pass(&packet, set);
 	if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
 		return ack_decide(ctx, &packet, set, cpu);
-	if (control & TCP_RST)
-		reset_note(&packet, set);
 	return stray_decide(ctx, &packet, set, cpu);
 }
 

@@ -34,13 +34,18 @@ static __always_inline void known_settle(struct known_word *word, __u64 hash)
 		word->settled = known_settled(hash);
 }
 
-static __always_inline int known(const struct settings *set, __u64 hash)
+/* Whether the tuple is known, by its word. */
+static __always_inline int known_in(const struct settings *set, const struct known_word *word, __u64 hash)
 {
-	struct known_word *word = known_word(set, hash);
 	__u64 bits = known_bits(hash);
 
 	/* An absent word cannot be; were it so, the exact lookup decides. */
 	return !word || (word->generation[set->known_generation & 1] & bits) == bits;
+}
+
+static __always_inline int known(const struct settings *set, __u64 hash)
+{
+	return known_in(set, known_word(set, hash), hash);
 }
 
 static __always_inline void known_mark(const struct settings *set, __u64 hash)

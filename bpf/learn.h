@@ -399,8 +399,7 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 		return LEARN_NEXT;
 	control = tcp_control(packet.tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
 	if (skb->ingress_ifindex) {
-		/* Forwarded: not ours to answer. No socket tells of such a connection, so its segments do.
-		 */
+		/* Forwarded: not ours to answer. No socket tells of such a connection, its segments do. */
 		tcp_tuple_outgoing(&packet, &tuple);
 		known_mark(set, tuple_hash(&tuple, set->hash_seed));
 		return LEARN_NEXT;
@@ -424,7 +423,7 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 	if (sender && (sk->state == KERNEL_TCP_LISTEN ||
 		       sender->inet_conn.icsk_inet.inet_sport != packet.tcp->source))
 		sender = NULL;
-	if (!sender && control & TCP_RST && !skb->ingress_ifindex) {
+	if (!sender && control & TCP_RST) {
 		tcp_tuple_outgoing(&packet, &tuple);
 		learn_reset(skb, &packet, set, &tuple);
 		return LEARN_NEXT;

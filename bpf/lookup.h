@@ -3,6 +3,7 @@
 #ifndef XDPH_LOOKUP_H
 #define XDPH_LOOKUP_H
 
+#include "known.h"
 #include "packet.h"
 
 /*
@@ -56,6 +57,14 @@ static __always_inline __u32 *known_stale_way(struct cpu *cpu, __u64 hash)
 static __always_inline bool known_stale(struct cpu *cpu, __u64 hash)
 {
 	return *known_stale_way(cpu, hash) == (__u32)hash;
+}
+
+/* The stack has the tuple after all, or will have it: marks it, and takes the hint back. */
+static __always_inline void known_held(struct cpu *cpu, const struct settings *set, __u64 hash)
+{
+	known_mark(set, hash);
+	if (known_stale(cpu, hash))
+		*known_stale_way(cpu, hash) = 0;
 }
 
 #endif

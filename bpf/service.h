@@ -64,6 +64,11 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 	return address_equal((const struct address *)&bound, &tuple->local) ? listener : NULL;
 }
 
+static __always_inline struct net *listener_net(struct tcp_sock *listener)
+{
+	return listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
+}
+
 /*
  * A number for what of a listener's options shows in its SYN-ACKs: MSS, window, scale. If it is another one
  * than when the last SYN-ACK was read, options have been set since, or a restarted server's socket lies
@@ -102,11 +107,8 @@ static __always_inline bool listener_requests_many(struct tcp_sock *listener)
 /* Whether the stack gives Fast Open cookies for this listener, and takes them (RFC 7413 section 4.1.2). */
 static __always_inline bool listener_fast_open(struct tcp_sock *listener)
 {
-	struct inet_connection_sock *connection = &listener->inet_conn;
-	struct net *net = connection->icsk_inet.sk.__sk_common.skc_net.net;
-
-	return connection->icsk_accept_queue.fastopenq.max_qlen &&
-	       net->ipv4.sysctl_tcp_fastopen & KERNEL_TFO_SERVER_ENABLE;
+	return listener->inet_conn.icsk_accept_queue.fastopenq.max_qlen &&
+	       listener_net(listener)->ipv4.sysctl_tcp_fastopen & KERNEL_TFO_SERVER_ENABLE;
 }
 
 /* What makes this listener one that must see its SYNs itself (enum listener_kind), as it is now. */
@@ -130,11 +132,6 @@ static __always_inline __u8 listener_kind(struct tcp_sock *listener)
 	return kind;
 }
 
-static __always_inline struct net *listener_net(struct tcp_sock *listener)
-{
-	return listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
-}
-
 /*
  * The options of a SYN that the stack takes no notice of (net/ipv4/tcp_input.c:tcp_parse_options()), as
  * sysctls are at this moment: a canary shows only what it asks for itself, and what is promised against
@@ -152,7 +149,9 @@ static __always_inline __u8 listener_ignores(struct tcp_sock *listener)
 enum {
 	SPEAKS_FIRST_WITHIN_MS = 2000, /* of its promotion: no idle client's time-out is so short */
 	SPEAKS_FIRST_SHARE = 8,	       /* of the budget for passing: this part is for such services */
-	FLOOD_WINDOW_MS = 8,	       /* two ticks of the clock, or so */
+	FLOOD_WINDOW_MS = 8,	       /* noticed within 10 ms */
+	FLOOD_LIMIT_MS =
+		7,	 /* what comes in a window is set against what the rate makes in this: see below */
 	FLOOD_SYNS = 16, /* in a window are no flood yet, whatever the rate: a page's connections */
 };
 
@@ -259,14 +258,16 @@ static __always_inline void service_answered(const struct service *service)
 /* ---- policy flood ---- */
 
 /*
- * Whether this CPU gets more SYNs of the service than flood_rate, by the last FLOOD_WINDOW_MS: those of the
- * present window, and of the one before it the share that is not that long ago. Few at once are no flood.
+ * Whether this CPU gets as many SYNs of the service as flood_rate, by the last FLOOD_WINDOW_MS: those of
+ * the present window, and of the one before it the share that is not that long ago. A flood that begins
+ * within a window is thought to fill all of it, so for one just above the rate to be noticed within 10 ms,
+ * seven eighths of the rate are enough. Few at once are no flood.
  */
 static __always_inline bool flood_begins(struct pace *pace, const struct settings *set, __u64 now_ms)
 {
 	const __u64 window = now_ms / FLOOD_WINDOW_MS;
 	const __u32 left = FLOOD_WINDOW_MS - now_ms % FLOOD_WINDOW_MS;
-	__u32 limit = set->flood_rate * FLOOD_WINDOW_MS / 1000;
+	__u32 limit = set->flood_rate * FLOOD_LIMIT_MS / 1000;
 
 	if (pace->window != window) {
 		pace->syns_before = window - pace->window == 1 ? pace->syns : 0;

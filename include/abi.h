@@ -261,7 +261,7 @@ struct settings {
 	__u64 events_until_ms;	    /* somebody reads `events`, and says so again before this is over */
 	__be16 events_port;	    /* the local port of interest, 0: any */
 	__u16 pad;
-	__u32 flood_rate;	  /* SYNs a second and CPU above which a dormant service wakes */
+	__u32 flood_rate;	  /* SYNs a second and CPU at which a dormant service wakes */
 	__u32 flood_hold_ms;	  /* and stays awake after the last time that half of it was exceeded */
 	__u32 guard_rate;	  /* orphans a second and CPU above which GUARD_AUTO drops them */
 	enum service_guard guard; /* of services to be learned */
@@ -322,8 +322,6 @@ struct event {
 	enum event_kind kind;
 	__u32 length; /* of the frame, of which `bytes` has the beginning */
 	__u32 pad;
-	struct tuple tuple;
-	__u32 pad2;
 	__u8 bytes[EVENT_BYTES];
 };
 

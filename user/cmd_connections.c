@@ -3,7 +3,6 @@
  * `connections`: the stack's connections on the protected ports, as ss would list them, and what the
  * handshake of each settled.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +27,6 @@ enum {
 struct line {
 	const struct socket_record *socket;
 	const struct connection *facts;
-};
-
-struct prefix {
-	struct address address;
-	int length; /* of 128 bits */
 };
 
 struct filter {
@@ -141,43 +135,6 @@ static json_t *connection_row(const struct line *line, const struct process_tabl
 }
 
 /* ---- which lines ---- */
-
-/* "ADDRESS" or "ADDRESS/LENGTH". */
-static bool prefix_parse(const char *text, struct prefix *prefix)
-{
-	const char *slash = strchr(text, '/');
-	char plain[INET6_ADDRSTRLEN];
-	size_t length = slash ? (size_t)(slash - text) : strlen(text);
-	unsigned long bits;
-	struct in_addr ipv4;
-	int all;
-
-	if (length >= sizeof(plain))
-		return false;
-	memcpy(plain, text, length);
-	plain[length] = '\0';
-	if (inet_pton(AF_INET, plain, &ipv4) == 1) {
-		address_map_ipv4(&prefix->address, (XDPH_FORCE __be32)ipv4.s_addr);
-		all = 32;
-	} else if (inet_pton(AF_INET6, plain, &prefix->address) == 1) {
-		all = 128;
-	} else {
-		return false;
-	}
-	bits = (unsigned long)all;
-	if (slash && !parse_number(slash + 1, 0, (unsigned long)all, &bits))
-		return false;
-	prefix->length = 128 - all + (int)bits;
-	return true;
-}
-
-static bool prefix_has(const struct prefix *prefix, const struct address *address)
-{
-	const __u8 *a = (const __u8 *)&prefix->address, *b = (const __u8 *)address;
-	const int bytes = prefix->length / 8, bits = prefix->length % 8;
-
-	return !memcmp(a, b, (size_t)bytes) && (!bits || !((a[bytes] ^ b[bytes]) >> (8 - bits)));
-}
 
 /* The states of a list such as "established,time-wait". */
 static bool states_parse(const char *list, unsigned int *states)
@@ -306,7 +263,7 @@ static int parse(const struct command *command, int argc, char **argv, struct co
 			break;
 		case OPT_LOCAL:
 		case OPT_REMOTE:
-			if (!prefix_parse(optarg, option == OPT_LOCAL ? &filter->local : &filter->remote))
+			if (!parse_prefix(optarg, option == OPT_LOCAL ? &filter->local : &filter->remote))
 				return usage_fail("'%s' is no address or prefix: 192.0.2.1, 192.0.2.0/24, "
 						  "2001:db8::/32",
 						  optarg);

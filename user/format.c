@@ -32,12 +32,27 @@ bool parse_number(const char *text, unsigned long least, unsigned long most, uns
 	return !errno && !*end && *number >= least && *number <= most;
 }
 
+/* An address without brackets, of @length characters. */
+static bool parse_address(const char *text, size_t length, struct address *address)
+{
+	char plain[INET6_ADDRSTRLEN];
+	struct in_addr ipv4;
+
+	if (length >= sizeof(plain))
+		return false;
+	memcpy(plain, text, length);
+	plain[length] = '\0';
+	if (inet_pton(AF_INET, plain, &ipv4) == 1) {
+		address_map_ipv4(address, (XDPH_FORCE __be32)ipv4.s_addr);
+		return true;
+	}
+	return inet_pton(AF_INET6, plain, address) == 1;
+}
+
 bool parse_endpoint(const char *text, struct address *address, __be16 *port, bool *any)
 {
 	const char *colon = strrchr(text, ':');
-	char plain[INET6_ADDRSTRLEN];
 	unsigned long number;
-	struct in_addr ipv4;
 	size_t length;
 
 	if (!colon || !parse_number(colon + 1, 1, 65535, &number))
@@ -51,15 +66,31 @@ bool parse_endpoint(const char *text, struct address *address, __be16 *port, boo
 		text++;
 		length -= 2;
 	}
-	if (length >= sizeof(plain))
+	return parse_address(text, length, address);
+}
+
+bool parse_prefix(const char *text, struct prefix *prefix)
+{
+	const char *slash = strchr(text, '/');
+	const size_t length = slash ? (size_t)(slash - text) : strlen(text);
+	unsigned long all, bits;
+
+	if (!parse_address(text, length, &prefix->address))
 		return false;
-	memcpy(plain, text, length);
-	plain[length] = '\0';
-	if (inet_pton(AF_INET, plain, &ipv4) == 1) {
-		address_map_ipv4(address, (XDPH_FORCE __be32)ipv4.s_addr);
-		return true;
-	}
-	return inet_pton(AF_INET6, plain, address) == 1;
+	all = memchr(text, ':', length) ? 128 : 32;
+	bits = all;
+	if (slash && !parse_number(slash + 1, 0, all, &bits))
+		return false;
+	prefix->length = (unsigned int)(128 - all + bits);
+	return true;
+}
+
+bool prefix_has(const struct prefix *prefix, const struct address *address)
+{
+	const __u8 *a = (const __u8 *)&prefix->address, *b = (const __u8 *)address;
+	const unsigned int bytes = prefix->length / 8, bits = prefix->length % 8;
+
+	return !memcmp(a, b, bytes) && (!bits || !((a[bytes] ^ b[bytes]) >> (8 - bits)));
 }
 
 const char *format_state(unsigned int state)

@@ -18,6 +18,17 @@ void format_endpoint(const struct address *address, __be16 port, char text[FORMA
 /* The inverse. "*:P" sets *any. False if @text is neither. */
 bool parse_endpoint(const char *text, struct address *address, __be16 *port, bool *any);
 
+/* The first @length of the 128 bits of an address; an IPv4 prefix is that of mapped addresses. */
+struct prefix {
+	struct address address;
+	unsigned int length;
+};
+
+/* "ADDRESS" or "ADDRESS/LENGTH". False if @text is neither. */
+bool parse_prefix(const char *text, struct prefix *prefix);
+
+bool prefix_has(const struct prefix *prefix, const struct address *address);
+
 /* A whole decimal number from @least to @most. */
 bool parse_number(const char *text, unsigned long least, unsigned long most, unsigned long *number);
 

@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "log.h"
+#include "output.h"
 
 #define ATTACH_ARGUMENTS "IFACE... (--port LIST | --all-listeners) [OPTIONS]"
 #define ATTACH_DETAILS                                                                                     \
@@ -120,6 +121,7 @@ int common_parse(const struct command *command, int argc, char **argv, struct co
 int main(int argc, char **argv)
 {
 	log_start();
+	output_start();
 	opterr = 0; /* we say it ourselves, in one line */
 	command_words = argv + 1;
 	if (argc < 2) {

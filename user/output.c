@@ -10,6 +10,14 @@ enum {
 	COLUMNS_MAX = 24,
 };
 
+void output_start(void)
+{
+	enum { BUFFER = 1 << 18 };
+
+	if (!isatty(STDOUT_FILENO))
+		setvbuf(stdout, NULL, _IOFBF, BUFFER);
+}
+
 bool output_colours(void)
 {
 	return isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
@@ -52,11 +60,7 @@ static void print_cell(const char *text, const struct column *column, int width,
 
 void output_begin(struct output_list *list, const struct column *columns, bool json)
 {
-	enum { BUFFER = 1 << 18 };
-
 	*list = (struct output_list){ .columns = columns, .json = json };
-	if (!output_colours())
-		setvbuf(stdout, NULL, _IOFBF, BUFFER);
 }
 
 /* All cells of a row in one piece. */

@@ -14,6 +14,9 @@ struct column {
 	bool right; /* numbers */
 };
 
+/* Before anything is printed: long lists leave in large pieces where nobody watches them come. */
+void output_start(void);
+
 /*
  * Rows one after the other, for long lists: as a table, whose rows are printed at the end, or as an array
  * of JSON, a row a line, printed as they come.

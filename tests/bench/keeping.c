@@ -99,8 +99,7 @@ CASE("the cost of learning and tracking")
 	learn = program_of(&product, ifindex);
 	track = program_of(&product, "track");
 	product_admit(&product, SERVER_IP4, PORT);
-	for (int fd; (fd = tcp_accept(listener, 50)) >= 0;)
-		close(fd);
+	tcp_accept_all(listener);
 	stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
 	REQUIRE(stats >= 0, "the kernel does not account for programs' run time");
 

@@ -51,6 +51,16 @@ static void try_endpoint(const char *text)
 	require(address_equal(&address, &again) && port == port_again);
 }
 
+static void try_prefix(const char *text)
+{
+	struct prefix prefix = {};
+
+	if (!parse_prefix(text, &prefix))
+		return;
+	require(prefix.length <= 128);
+	require(prefix_has(&prefix, &prefix.address));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	/* Of its own size, so that a read behind its end is seen. */
@@ -62,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	text[size] = '\0';
 	try_ports(text);
 	try_endpoint(text);
+	try_prefix(text);
 	free(text);
 	return 0;
 }

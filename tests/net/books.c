@@ -189,8 +189,7 @@ CASE("after 20,000 random connects, transfers, closes and resets, the list is th
 	netns_sysctl(product.pair.client, "net.ipv4.tcp_rmem", "4096 131072 6291456");
 	product_admit(&product, SERVER_IP4, PORT);
 	product_admit(&product, SERVER_IP6, PORT);
-	for (int fd; (fd = tcp_accept(listener, 50)) >= 0;)
-		close(fd);
+	tcp_accept_all(listener);
 	for (int i = 0; i < HELD; i++)
 		held[i].client = -1;
 	for (int i = 0; i < RANDOM_CONNECTIONS; i++) {
@@ -242,8 +241,7 @@ CASE("connections filters by state, port and prefix, sorts, and names the proces
 
 	other = tcp_listen(product.pair.server, NULL, PORT + 1, 64);
 	product_admit(&product, SERVER_IP4, PORT);
-	for (int fd; (fd = tcp_accept(listener, 50)) >= 0;)
-		close(fd);
+	tcp_accept_all(listener);
 	for (int i = 0; i < 4; i++) {
 		clients[i] = tcp_connect(product.pair.client, i & 1 ? SERVER_IP6 : SERVER_IP4,
 					 PORT + (i == 3), 1000);
@@ -562,8 +560,7 @@ CASE("a full table of connections: promotion goes on, it is counted and warned o
 	long long full;
 
 	product_admit(&product, SERVER_IP4, PORT);
-	for (int fd; (fd = tcp_accept(listener, 50)) >= 0;)
-		close(fd);
+	tcp_accept_all(listener);
 	for (int i = 0; i < FULL; i++) {
 		clients[i] = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000);
 		servers[i] = tcp_accept(listener, 3000);

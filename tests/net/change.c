@@ -146,8 +146,7 @@ CASE("detach drains: a handshake in flight still gets its connection; --now does
 	pid_t detach;
 
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((fd = tcp_accept(listener, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(listener);
 	hand = hand_new(wire, 5, 20000, SERVER_IP4, PORT, true);
 	REQUIRE(hand_syn(&hand));
 	begin = now_ms();
@@ -175,8 +174,7 @@ CASE("detach drains: a handshake in flight still gets its connection; --now does
 	product_must(&product,
 		     "attach " SERVER_IF " --port 8080 --canary once --epoch 1 --firewall-checked");
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((fd = tcp_accept(listener, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(listener);
 	hand = hand_new(wire, 5, 20001, SERVER_IP4, PORT, true);
 	REQUIRE(hand_syn(&hand));
 	begin = now_ms();
@@ -248,8 +246,7 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 5000), "%s",
 		netns_said());
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((server = tcp_accept(listener, 50)) >= 0)
-		close(server);
+	tcp_accept_all(listener);
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	server = tcp_accept(listener, 1000);
 	REQUIRE(client >= 0 && server >= 0);

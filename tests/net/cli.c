@@ -246,8 +246,7 @@ CASE("bpftool shows services and connections by the names of fields and enumerat
 	char byte;
 
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((server = tcp_accept(listener, 50)) >= 0)
-		close(server);
+	tcp_accept_all(listener);
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	REQUIRE(client >= 0);
 	server = tcp_accept(listener, 1000);
@@ -330,8 +329,7 @@ CASE("listeners, connections, status and stats keep the contract of their JSON")
 	json_decref(value);
 
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((server = tcp_accept(listener, 50)) >= 0)
-		close(server);
+	tcp_accept_all(listener);
 	netns_sysctl(product.pair.client, "net.ipv4.tcp_window_scaling", "0");
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	server = tcp_accept(listener, 1000);

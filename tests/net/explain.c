@@ -22,10 +22,29 @@ static void remove_files(void)
 	unlink(FILE_PCAP);
 }
 
-static const char *explained(const struct product *product, const char *filter)
+static const char *explained(const char *filter)
 {
-	(void)product;
 	return netns_output(NULL, "jq -cr '%s' " LIVE, filter);
+}
+
+/* Whether the programs show events: somebody has asked for them. */
+static bool wanted(const struct product *product)
+{
+	return netns_output(
+		NULL,
+		"bpftool -j map dump pinned %s/settings | jq -e '.[0].formatted.value.events_until_ms > 0'",
+		product->pins);
+}
+
+/* `explain --live @options`, which writes to LIVE, and looks on already. */
+static pid_t look_on(const struct product *product, const char *options)
+{
+	const pid_t explain = netns_spawn(product->pair.server, LIVE,
+					  PROGRAM " explain --live --wait 20 %s --pin-path %s", options,
+					  product->pins);
+
+	REQUIRE(WAIT_FOR(wanted(product), 5000), "it does not ask for events");
+	return explain;
 }
 
 /* ---- live ---- */
@@ -45,17 +64,8 @@ CASE("live: the next handshake of the port, with the sequence numbers and option
 
 		product_admit(&product, servers[i], PORT);
 		product_admit(&product, servers[i], PORT + 1);
-		while ((server = tcp_accept(listener, 50)) >= 0)
-			close(server);
-		explain = netns_spawn(product.pair.server, LIVE,
-				      PROGRAM " explain --live --port 8080 --wait 20 --json --pin-path %s",
-				      product.pins);
-		/* It has asked for events when the settings say so. */
-		REQUIRE(WAIT_FOR(netns_output(NULL,
-					      "bpftool -j map dump pinned %s/settings | jq -e "
-					      "'.[0].formatted.value.events_until_ms > 0'",
-					      product.pins),
-				 5000));
+		tcp_accept_all(listener);
+		explain = look_on(&product, "--port 8080 --json");
 		/* Another port's is not the one that is waited for. */
 		close(tcp_connect(product.pair.client, servers[i], PORT + 1, 1000));
 		client = tcp_connect(product.pair.client, servers[i], PORT, 1000);
@@ -70,29 +80,24 @@ CASE("live: the next handshake of the port, with the sequence numbers and option
 				      ".mss, .snd_wscale, .sack, .timestamps, .ecn]'",
 				      product.pins)
 				 ?: "");
-		EXPECT_STR(explained(&product, "[.segments[0].source, .segments[0].sequence_number, "
-					       ".segments[1].sequence_number, .cookie.mss, "
-					       ".cookie.snd_wscale, .cookie.sack, "
-					       ".cookie.timestamps, .cookie.ecn]"),
+		EXPECT_STR(explained("[.segments[0].source, .segments[0].sequence_number, "
+				     ".segments[1].sequence_number, .cookie.mss, "
+				     ".cookie.snd_wscale, .cookie.sack, "
+				     ".cookie.timestamps, .cookie.ecn]"),
 			   connection);
-		EXPECT_STR(explained(&product, "[.segments[].control_bits]"),
-			   "[\"SYN\",\"SYN ACK\",\"ACK\"]");
-		EXPECT_STR(explained(&product, ".segments[1].checksum_state"), "right");
-		EXPECT_STR(explained(&product, "(.segments[1].acknowledgement_number - "
-					       ".segments[0].sequence_number) == 1 and "
-					       "(.segments[2].acknowledgement_number - "
-					       ".segments[1].sequence_number) == 1"),
+		EXPECT_STR(explained("[.segments[].control_bits]"), "[\"SYN\",\"SYN ACK\",\"ACK\"]");
+		EXPECT_STR(explained(".segments[1].checksum_state"), "right");
+		EXPECT_STR(explained("(.segments[1].acknowledgement_number - "
+				     ".segments[0].sequence_number) == 1 and "
+				     "(.segments[2].acknowledgement_number - "
+				     ".segments[1].sequence_number) == 1"),
 			   "true");
-		EXPECT_STR(explained(&product, ".cookie.is_ours"), "certain");
+		EXPECT_STR(explained(".cookie.is_ours"), "certain");
 		close(client);
 		close(server);
 	}
 	/* Nobody looks on any more: nothing is written for nobody. */
-	EXPECT(netns_output(NULL,
-			    "bpftool -j map dump pinned %s/settings | jq -e "
-			    "'.[0].formatted.value.events_until_ms == 0'",
-			    product.pins),
-	       "%s", netns_said());
+	EXPECT(!wanted(&product));
 	close(listener);
 	close(other);
 }
@@ -106,13 +111,7 @@ CASE("live: for people, with what each socket keeps; one looks on at a time, and
 
 	report_at_case_end(remove_files);
 	product_admit(&product, SERVER_IP4, PORT);
-	explain = netns_spawn(product.pair.server, LIVE, PROGRAM " explain --live --wait 20 --pin-path %s",
-			      product.pins);
-	REQUIRE(WAIT_FOR(netns_output(NULL,
-				      "bpftool -j map dump pinned %s/settings | jq -e "
-				      "'.[0].formatted.value.events_until_ms > 0'",
-				      product.pins),
-			 5000));
+	explain = look_on(&product, "");
 	EXPECT_EQ(product_run(&product, "explain --live --wait 1"), 1);
 	EXPECT(strstr(netns_said(), "another `explain --live`"), "%s", netns_said());
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
@@ -206,11 +205,10 @@ CASE("a capture: the first whole handshake in it, the stack's own and the driver
 		fclose(file);
 		EXPECT(netns_output(NULL, PROGRAM " explain --pcap " FILE_PCAP " --json > " LIVE), "%s",
 		       netns_said());
-		EXPECT_EQ(atoll(explained(&product, ".segments[1].sequence_number") ?: ""),
-			  hand.synack.seq);
-		EXPECT_STR(explained(&product, ".segments[2].control_bits"), "ACK");
+		EXPECT_EQ(atoll(explained(".segments[1].sequence_number") ?: ""), hand.synack.seq);
+		EXPECT_STR(explained(".segments[2].control_bits"), "ACK");
 		/* Of a plain number, one in 500 reads like a cookie. */
-		said = explained(&product, ".cookie.is_ours");
+		said = explained(".cookie.is_ours");
 		EXPECT(i ? said && !strcmp(said, "likely") : said && strcmp(said, "certain"), "port %d: %s",
 		       port, said);
 		said = netns_output(NULL, PROGRAM " explain --port %d --pcap " FILE_PCAP, port);
@@ -280,15 +278,14 @@ CASE("a flood while somebody looks on: what is written is bounded, and the hands
 			    " --src 198.18.0.0/15 --dst " SERVER_IP4
 			    " --dport 8080 --rate 50000 --seconds 10");
 	REQUIRE(WAIT_FOR(counter(&product, "syn_answered") > 10000, 5000), "no flood");
-	explain = netns_spawn(product.pair.server, LIVE,
-			      PROGRAM " explain --live --wait 20 --json --pin-path %s", product.pins);
+	explain = look_on(&product, "--json");
 	/* Clients come until one is among what is shown. */
 	for (int i = 0; i < 400 && netns_sh(NULL, "test -s " LIVE); i++) {
 		client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
 		close(client);
 	}
 	EXPECT_EQ(netns_stop(explain, 0, 10000), 0);
-	EXPECT_STR(explained(&product, ".cookie.is_ours"), "certain");
+	EXPECT_STR(explained(".cookie.is_ours"), "certain");
 	netns_stop(flood, SIGTERM, 2000);
 	close(listener);
 }

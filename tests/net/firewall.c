@@ -331,12 +331,6 @@ static bool exchange(const struct product *product, const char *address, int lis
 	return done;
 }
 
-static void take_all(int listener)
-{
-	for (int fd; (fd = tcp_accept(listener, 20)) >= 0;)
-		close(fd);
-}
-
 /* Connections that the driver answers, all of which come to something. */
 static void expect_exchanges(const struct product *product, const char *address, int listener, int count)
 {
@@ -344,7 +338,7 @@ static void expect_exchanges(const struct product *product, const char *address,
 	int done = 0;
 
 	product_admit(product, address, PORT);
-	take_all(listener);
+	tcp_accept_all(listener);
 	promoted = counter(product, "promoted");
 	for (int i = 0; i < count; i++)
 		done += exchange(product, address, listener);
@@ -362,7 +356,7 @@ static void expect_hang(const struct product *product, int listener)
 	/* Not product_admit(): connections that the driver answers do not get through. */
 	for (int i = 0; i < 3; i++)
 		close(tcp_connect(product->pair.client, SERVER_IP4, PORT, 300));
-	take_all(listener);
+	tcp_accept_all(listener);
 	before = counter(product, "syn_answered");
 	for (int i = 0; i < 2; i++)
 		done += exchange(product, SERVER_IP4, listener);
@@ -431,7 +425,7 @@ CASE("NAT that comes later: after three resets the service is the stack's, statu
 		int failed = 0;
 
 		for (int i = 0; i < 20; i++) {
-			take_all(listener);
+			tcp_accept_all(listener);
 			failed += !exchange(&product, servers[s], listener);
 		}
 		/* Of the second service, the first reset is one of several in a row already. */
@@ -639,7 +633,7 @@ CASE("a drop of the port that comes after it was admitted: within the canary's p
 			 counter(&product, "syn_answered") > answered),
 			3000),
 	       "not answered again");
-	take_all(listener);
+	tcp_accept_all(listener);
 	EXPECT(exchange(&product, SERVER_IP4, listener));
 	wire_close(wire);
 	close(listener);

@@ -42,8 +42,7 @@ CASE("a listener that closes refuses at once, and one that opens again is answer
 	long long before;
 
 	product_admit(&product, SERVER_IP4, PORT);
-	while ((fd = tcp_accept(listener, 20)) >= 0)
-		close(fd);
+	tcp_accept_all(listener);
 	close(listener);
 	fd = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
 	EXPECT(fd < 0 && errno == ECONNREFUSED, "%s",
@@ -357,8 +356,7 @@ CASE("a final ACK and its data behind IPv6 extension headers make the connection
 	char got[8];
 
 	product_admit(&product, SERVER_IP6, PORT);
-	while ((fd = tcp_accept(listener, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(listener);
 	REQUIRE(hand_syn(&hand), "no answer");
 	hand.spec.ip_options_type = 60; /* destination options: one of padding */
 	hand.spec.ip_options_len = 8;

@@ -84,7 +84,6 @@ CASE("auto: a stale peer gets its RST in calm times, a flood of ACKs gets none")
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), n = 1;
 	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
 	long long dropped;
-	int fd;
 	struct tcp_spec spec;
 	struct tcp_frame reset;
 	pid_t flood;
@@ -101,8 +100,7 @@ CASE("auto: a stale peer gets its RST in calm times, a flood of ACKs gets none")
 			    " --dport %d --rate 50000 --seconds 3 --ack",
 			    PORT);
 	EXPECT(WAIT_FOR(counter(&product, "ack_dropped_guard") > 10000, 3000));
-	while ((fd = tcp_accept(listener, 20)) >= 0)
-		close(fd);
+	tcp_accept_all(listener);
 	/* Whoever connects meanwhile does so, and talks. */
 	for (int i = 0; i < 50; i++) {
 		int client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000);
@@ -194,8 +192,7 @@ CASE("a client that resets right behind its ACK: the server hears of it")
 		struct tcp_spec reset;
 
 		product_admit(&product, servers[s], PORT);
-		while ((fd = tcp_accept(listener, 50)) >= 0)
-			close(fd);
+		tcp_accept_all(listener);
 		hand = hand_new(wire, 6, (uint16_t)(34000 + s), servers[s], PORT, true);
 		REQUIRE(hand_syn(&hand));
 		reset = hand.spec;
@@ -290,8 +287,7 @@ CASE("the ACK to a kernel cookie of before the programs knew its tuple is let pa
 		product_must(&product, "attach " SERVER_IF " --port 8080 --guard on --firewall-checked");
 		netns_sysctl(product.pair.server, "net.ipv4.tcp_syncookies", "1");
 		product_admit(&product, servers[s], PORT);
-		while ((fd = tcp_accept(listener, 50)) >= 0)
-			close(fd);
+		tcp_accept_all(listener);
 		wire_send(wire, &hand.spec);
 		fd = tcp_accept(listener, 1000);
 		EXPECT(fd >= 0, "%s: the kernel's cookie is not let pass", servers[s]);

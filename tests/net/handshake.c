@@ -52,8 +52,7 @@ static void begin(struct bench *bench, const char *arguments, int backlog)
 	bench->client_port = 20000;
 	product_admit(&bench->product, SERVER_IP4, PORT);
 	product_admit(&bench->product, SERVER_IP6, PORT);
-	for (int fd; (fd = tcp_accept(bench->listener, 50)) >= 0;)
-		close(fd);
+	tcp_accept_all(bench->listener);
 	if (backlog)
 		listen(bench->listener, backlog);
 }
@@ -234,7 +233,7 @@ CASE("with the accept queue full nothing is reset, and retransmissions promote o
 {
 	struct bench bench;
 	struct hand hands[4];
-	int fds[64], filled, fd;
+	int fds[64], filled;
 
 	begin(&bench, "--port 8080 --canary once", 2);
 	/* The SYN-ACKs are out before the queue is full: afterwards there are none. */
@@ -252,8 +251,7 @@ CASE("with the accept queue full nothing is reset, and retransmissions promote o
 		batch_send(bench.batch);
 		expect_no_reset(&bench, &hands[i], variants[i].name);
 	}
-	while ((fd = tcp_accept(bench.listener, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(bench.listener);
 	for (int i = 0; i < 4; i++) {
 		struct tcp_spec data = hand_data(&hands[i], 0, "patience", 8);
 
@@ -618,8 +616,7 @@ CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is 
 		product_must(&bench.product, "set *:8080 policy=always");
 		product_admit(&bench.product, SERVER_IP4, PORT);
 		product_admit(&bench.product, SERVER_IP6, PORT);
-		for (int fd; (fd = tcp_accept(bench.listener, 50)) >= 0;)
-			close(fd);
+		tcp_accept_all(bench.listener);
 	}
 	end(&bench);
 }

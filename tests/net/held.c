@@ -522,11 +522,9 @@ static void talk(struct world *world, const char *address, int port)
 
 static void forget_accepted(struct world *world)
 {
-	int fd;
 
 	for (int i = 0; i < LISTENERS; i++)
-		while ((fd = tcp_accept(world->listeners[i], 50)) >= 0)
-			close(fd);
+		tcp_accept_all(world->listeners[i]);
 }
 
 /* Takes the tracing program out of the kernel: nobody else holds it. */

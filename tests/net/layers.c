@@ -52,13 +52,7 @@ static void begin(struct bench *bench, unsigned int mtu)
 				      "--epoch 300 --firewall-checked");
 	bench->wire = wire_open(bench->product.pair.client, CLIENT_IF);
 	bench->client_port = 20000;
-	for (int i = 0; i < 2; i++)
-		bench->listeners[i] = tcp_listen(bench->product.pair.server, NULL, i ? NATIVE : PROTECTED,
-						 512);
-	product_admit(&bench->product, SERVER_IP4, PROTECTED);
-	product_admit(&bench->product, SERVER_IP6, PROTECTED);
-	for (int fd; (fd = tcp_accept(bench->listeners[0], 50)) >= 0;)
-		close(fd);
+	product_beside(&bench->product, PROTECTED, NATIVE, bench->listeners);
 }
 
 static void end(struct bench *bench)

@@ -108,11 +108,10 @@ static void all_combinations(const char *address)
 {
 	struct product product = product_new(NULL, "--port 8080 --canary once");
 	int protected_ = tcp_listen(product.pair.server, NULL, PROTECTED, 64);
-	int native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64), fd;
+	int native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64);
 
 	product_admit(&product, address, PROTECTED);
-	while ((fd = tcp_accept(protected_, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(protected_);
 	for (int i = 0; i < 8; i++) {
 		const bool timestamps = i & 4, sack = i & 2, scale = i & 1;
 		long long promoted = counter(&product, "promoted");
@@ -149,13 +148,12 @@ CASE("IPv4 and IPv6: ECN is negotiated as without us, also when the client asks 
 {
 	struct product product = product_new(NULL, "--port 8080 --canary once");
 	int protected_ = tcp_listen(product.pair.server, NULL, PROTECTED, 64);
-	int native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64), fd;
+	int native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64);
 	long long promoted;
 
 	product_admit(&product, SERVER_IP4, PROTECTED);
 	product_admit(&product, SERVER_IP6, PROTECTED);
-	while ((fd = tcp_accept(protected_, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(protected_);
 	netns_sysctl(product.pair.client, "net.ipv4.tcp_ecn", "1");
 	for (int round = 0; round < 2; round++) {
 		compare(&product, SERVER_IP4, protected_, native_, "IPv4");
@@ -176,7 +174,7 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 	static const int mtus[] = { 9000, 1500, 1492, 1480, 1452, 1430, 1420, 1400, 1340, 1280 };
 	struct pair_spec spec = { .veth.mtu = 9000, .no_client_xdp = true };
 	struct product product = product_new(&spec, NULL);
-	int protected_, native_, fd;
+	int protected_, native_;
 
 	/* In generic mode, which has to take large frames as well; native mode: layers.c. */
 	product_must(&product,
@@ -185,8 +183,7 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 	native_ = tcp_listen(product.pair.server, NULL, NATIVE, 64);
 	product_admit(&product, SERVER_IP4, PROTECTED);
 	product_admit(&product, SERVER_IP6, PROTECTED);
-	while ((fd = tcp_accept(protected_, 50)) >= 0)
-		close(fd);
+	tcp_accept_all(protected_);
 	for (size_t i = 0; i < sizeof(mtus) / sizeof(*mtus); i++) {
 		char name[32];
 

@@ -106,6 +106,15 @@ void product_admit(const struct product *product, const char *address, int port)
 	REQUIRE(false, "%s port %d is not admitted after ten connections", address, port);
 }
 
+void product_beside(const struct product *product, int port, int native_port, int listeners[2])
+{
+	listeners[0] = tcp_listen(product->pair.server, NULL, port, 512);
+	listeners[1] = tcp_listen(product->pair.server, NULL, native_port, 512);
+	product_admit(product, SERVER_IP4, port);
+	product_admit(product, SERVER_IP6, port);
+	tcp_accept_all(listeners[0]);
+}
+
 /* ---- sockets ---- */
 
 socklen_t tcp_address(struct sockaddr_storage *storage, const char *address, int port)
@@ -174,6 +183,14 @@ int tcp_accept(int listener, int ms)
 	if (poll(&wait, 1, ms) != 1)
 		return -1;
 	return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+void tcp_accept_all(int listener)
+{
+	int fd;
+
+	while ((fd = tcp_accept(listener, 50)) >= 0)
+		close(fd);
 }
 
 long tcp_read(int fd, void *bytes, size_t size, int ms)

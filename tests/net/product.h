@@ -40,6 +40,12 @@ long long counters(const struct product *product, const char *prefix);
 /* Connects until SYNs to the address and port are answered by the driver. */
 void product_admit(const struct product *product, const char *address, int port);
 
+/*
+ * Two listening sockets alike, the second one on a port that is not protected: what happens there is what
+ * happens natively. The driver answers for the first, by either family; no connection waits.
+ */
+void product_beside(const struct product *product, int port, int native_port, int listeners[2]);
+
 /* ---- sockets ---- */
 
 /* Fills in an address from text, :: if it is NULL; yields its length. */
@@ -50,6 +56,8 @@ int tcp_listen(const struct netns *ns, const char *address, int port, int backlo
 int tcp_connect(const struct netns *ns, const char *address, int port, int ms);
 /* The next connection, or -1 when @ms have passed. */
 int tcp_accept(int listener, int ms);
+/* Takes and closes whatever waits to be accepted. */
+void tcp_accept_all(int listener);
 /* Reads until @size bytes are there, the end, or @ms have passed. Yields how many. */
 long tcp_read(int fd, void *bytes, size_t size, int ms);
 /* Whether the peer has reset the connection. */

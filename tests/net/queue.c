@@ -32,13 +32,11 @@ static struct bench full_new(const char *address)
 {
 	struct bench bench = { .product = product_new(NULL, "--port 8080") };
 	const struct pair *pair = &bench.product.pair;
-	int fd;
 
 	for (int i = 0; i < 2; i++)
 		bench.listeners[i] = tcp_listen(pair->server, NULL, PORT + i, 64);
 	product_admit(&bench.product, address, PORT);
-	while ((fd = tcp_accept(bench.listeners[0], 50)) >= 0)
-		close(fd);
+	tcp_accept_all(bench.listeners[0]);
 	for (int i = 0; i < 2 * (BACKLOG + 1); i++) {
 		if (i < 2)
 			listen(bench.listeners[i], BACKLOG);

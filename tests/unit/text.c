@@ -348,6 +348,55 @@ CASE("ages are short")
 	}
 }
 
+CASE("prefixes of either family, and what they hold")
+{
+	static const struct {
+		const char *prefix, *inside, *outside;
+	} good[] = {
+		{ "192.0.2.0/24", "192.0.2.255:1", "192.0.3.0:1" },
+		{ "192.0.2.128/25", "192.0.2.128:1", "192.0.2.127:1" },
+		{ "192.0.2.1", "192.0.2.1:1", "192.0.2.2:1" },
+		{ "192.0.2.1/32", "192.0.2.1:1", "192.0.2.0:1" },
+		{ "0.0.0.0/0", "203.0.113.9:1", "[2001:db8::1]:1" },
+		{ "2001:db8::/32", "[2001:db8:ffff::1]:1", "[2001:db9::]:1" },
+		{ "2001:db8::8/125", "[2001:db8::f]:1", "[2001:db8::10]:1" },
+		{ "2001:db8::1", "[2001:db8::1]:1", "[2001:db8::2]:1" },
+		{ "::ffff:192.0.2.0/120", "192.0.2.7:1", "192.0.3.7:1" },
+	};
+	static const char *const bad[] = { "",
+					   "/",
+					   "/24",
+					   "192.0.2.0/",
+					   "192.0.2.0/33",
+					   "192.0.2.0/-1",
+					   "192.0.2/24",
+					   "2001:db8::/129",
+					   "2001:db8::/x",
+					   "[2001:db8::]/32",
+					   "host/24",
+					   "192.0.2.0/24/8",
+					   " 192.0.2.0",
+					   "192.0.2.0/ 24" };
+	struct address address;
+	struct prefix prefix;
+	__be16 port;
+	bool any;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		EXPECT(parse_prefix(good[i].prefix, &prefix), "%s", good[i].prefix);
+		EXPECT(parse_endpoint(good[i].inside, &address, &port, &any) &&
+			       prefix_has(&prefix, &address),
+		       "%s is not in %s", good[i].inside, good[i].prefix);
+		EXPECT(parse_endpoint(good[i].outside, &address, &port, &any) &&
+			       !prefix_has(&prefix, &address),
+		       "%s is in %s", good[i].outside, good[i].prefix);
+	}
+	EXPECT(parse_prefix("::/0", &prefix) && parse_endpoint("[ff::1]:1", &address, &port, &any) &&
+	       prefix_has(&prefix, &address));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		EXPECT(!parse_prefix(bad[i], &prefix), "'%s'", bad[i]);
+}
+
 int main(int argc, char **argv)
 {
 	return report_main(argc, argv, NULL);
