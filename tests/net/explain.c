@@ -270,17 +270,18 @@ CASE("a flood while somebody looks on: what is written is bounded, and the hands
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), client = -1;
 	pid_t explain, flood;
+	int64_t end;
 
 	report_at_case_end(remove_files);
 	product_admit(&product, SERVER_IP4, PORT);
 	flood = netns_spawn(product.pair.client, "/dev/null",
 			    "build/tests/tools/flood --iface " CLIENT_IF
 			    " --src 198.18.0.0/15 --dst " SERVER_IP4
-			    " --dport 8080 --rate 50000 --seconds 10");
+			    " --dport 8080 --rate 50000 --seconds 30");
 	REQUIRE(WAIT_FOR(counter(&product, "syn_answered") > 10000, 5000), "no flood");
 	explain = look_on(&product, "--json");
-	/* Clients come until one is among what is shown. */
-	for (int i = 0; i < 400 && netns_sh(NULL, "test -s " LIVE); i++) {
+	/* Clients come until one is among what is shown, which is some 512 SYNs a second. */
+	for (end = now_ms() + 18000; now_ms() < end && netns_sh(NULL, "test -s " LIVE);) {
 		client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
 		close(client);
 	}
