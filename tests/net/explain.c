@@ -284,6 +284,7 @@ CASE("a flood while somebody looks on: what is written is bounded, and the hands
 	for (end = now_ms() + 18000; now_ms() < end && netns_sh(NULL, "test -s " LIVE);) {
 		client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 1000);
 		close(client);
+		tcp_accept_all(listener);
 	}
 	EXPECT_EQ(netns_stop(explain, 0, 10000), 0);
 	EXPECT_STR(explained(".cookie.is_ours"), "certain");
