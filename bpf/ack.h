@@ -8,6 +8,7 @@
 
 #include "count.h"
 #include "event.h"
+#include "forging.h"
 #include "known.h"
 #include "lookup.h"
 #include "service.h"
@@ -81,6 +82,10 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
 	}
 	if (verdict == VERDICT_ECHO) {
 		COUNT(ack_rejected_echo);
+		return;
+	}
+	if (verdict == VERDICT_REFUSED) {
+		COUNT(ack_rejected_forging);
 		return;
 	}
 	/* The same parity, two epochs ago: its key can still be derived, the cookie is no longer good. */
@@ -194,7 +199,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	struct tuple tuple;
 	__u32 payload, state, seq;
 	__u64 hash;
-	bool follows;
+	bool follows, held;
 	int verdict;
 
 	tcp_tuple(packet, &tuple);
@@ -238,12 +243,20 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
-	if (known_in(set, word, hash) && !known_stale(cpu, hash)) {
+	held = known_in(set, word, hash) && !known_stale(cpu, hash);
+	/* A tuple that is known and no longer held is one to try cookies on, too: a look now and then. */
+	if (held && (claim->timestamps || ++cpu->known_plain % FORGING_SAMPLE)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
 
 	state = lookup_state(ctx, &tuple, packet->is_ipv4);
+	if (held) {
+		if (state == KERNEL_TCP_LISTEN)
+			forging_note(cpu, set, claim->now_ms, FORGING_SAMPLE);
+		COUNT(ack_known);
+		return XDP_PASS;
+	}
 	if (!state) {
 		COUNT(ack_no_listener);
 		return XDP_PASS;
@@ -253,11 +266,15 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_connected);
 		return XDP_PASS;
 	}
-	if (payload && verdict == VERDICT_WRONG && ack_early(claim, seq, payload, service->synack.mss)) {
+	/* Twenty-seven hashes: not for a flood, of which guard drops all the same. */
+	if (payload && verdict == VERDICT_WRONG && !guard_is_on(service, set, clock_coarse_ms()) &&
+	    ack_early(claim, seq, payload, service->synack.mss)) {
 		COUNT(ack_dropped_early);
 		return XDP_DROP;
 	}
 	claim->client_isn = seq - 1;
+	if (!claim->timestamps && verdict != VERDICT_REFUSED)
+		forging_note(cpu, set, claim->now_ms, 1);
 	ack_count_rejected(claim, verdict, clock_epoch(cpu, set, claim->now_ms));
 	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, packet, &tuple))
 		return XDP_PASS;

@@ -9,6 +9,7 @@
 #include "event.h"
 #include "known.h"
 #include "lookup.h"
+#include "prefix.h"
 #include "service.h"
 #include "tcp.h"
 #include "validate.h"
@@ -444,8 +445,13 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
 		PASS_SYN(&syn, option_uncarried);
 
+	if (!(choice.granted & OPTION_TIMESTAMPS) && forging(syn.now_ms))
+		PASS_OR_DROP_SYN(&syn, forging, BUDGET_PASS);
+
 	if (syn.service->policy == POLICY_SHADOW)
 		PASS_SYN(&syn, shadow);
+	if (prefix_spent(set, &syn.tuple, syn.now_ms))
+		DROP_SYN(prefix);
 	return syn_answer(ctx, packet, &syn, &choice);
 }
 

@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "cookie.h"
 #include "kernel.h"
+#include "sketch.h"
 #include "tcp_options.h"
 
 struct {
@@ -72,6 +73,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counters);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct forging);
+} forgings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -143,6 +151,8 @@ struct cpu {
 	__u64 events_second;
 	__u32 syn_events; /* in this second */
 	__u32 ack_events;
+	__u32 wrong_plain;   /* cookies without timestamps, not yet told (forging.h) */
+	__u32 known_plain;   /* segments of known tuples without timestamps */
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];
@@ -183,6 +193,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct pace);
 } paces SEC(".maps");
+
+/* Of the budget for source prefixes (prefix.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SKETCH_CELLS);
+	__type(key, __u32);
+	__type(value, struct sketch_cell);
+} prefixes SEC(".maps");
 
 static const __u32 zero = 0;
 

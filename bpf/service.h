@@ -318,16 +318,37 @@ static __always_inline bool flood_awake(struct service *service, const struct se
 
 /* ---- guard ---- */
 
+/* What this CPU counts of the service's orphans, or NULL where none is ever dropped. */
+static __always_inline struct pace *guard_pace(const struct service *service, const struct settings *set,
+					       __u64 now_ms)
+{
+	/* Where the stack does not answer, or somebody else may, nothing is known to be an orphan. */
+	if (service->guard == GUARD_OFF || service->policy == POLICY_SHADOW ||
+	    service->admission != SERVICE_ADMITTED || canary_unanswered(service, set, now_ms))
+		return NULL;
+	return service_pace(service);
+}
+
+/* Whether orphans are dropped, by what has been counted until now. */
+static __always_inline bool guard_is_on(const struct service *service, const struct settings *set,
+					__u64 now_ms)
+{
+	const struct pace *pace = guard_pace(service, set, now_ms);
+	const __u64 second = now_ms >> 10;
+
+	return pace && (service->guard == GUARD_ON ||
+			(pace->orphan_second == second &&
+			 (pace->orphans > set->guard_rate || pace->orphans_before > set->guard_rate)));
+}
+
 /* Counts an orphan, and tells whether it is to be dropped. */
 static __always_inline bool guard_drops(const struct service *service, const struct settings *set,
 					__u64 now_ms)
 {
-	struct pace *pace = service_pace(service);
+	struct pace *pace = guard_pace(service, set, now_ms);
 	const __u64 second = now_ms >> 10;
 
-	/* Where the stack does not answer, or somebody else may, nothing is known to be an orphan. */
-	if (!pace || service->guard == GUARD_OFF || service->policy == POLICY_SHADOW ||
-	    service->admission != SERVICE_ADMITTED || canary_unanswered(service, set, now_ms))
+	if (!pace)
 		return false;
 	if (pace->orphan_second != second) {
 		pace->orphans_before = second - pace->orphan_second == 1 ? pace->orphans : 0;

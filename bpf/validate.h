@@ -10,6 +10,7 @@
 #include "abi.h"
 #include "clock.h"
 #include "cookie.h"
+#include "forging.h"
 #include "keys.h"
 #include "tcp.h"
 
@@ -18,6 +19,7 @@ enum verdict {
 	VERDICT_WRONG,
 	VERDICT_ECHO, /* right, but the timestamp echo names no moment of the cookie's life */
 	VERDICT_NO_KEY,
+	VERDICT_REFUSED, /* right, without timestamps, and too many of that kind are tried */
 };
 
 static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
@@ -104,7 +106,7 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
  * Judges @claim, and once more by the window scale that the service had until lately: the cookies of that
  * time are right, and the client goes by what it was promised.
  */
-static __always_inline int claim_judge_service(struct claim *claim, const struct service *service)
+static __always_inline int claim_judge_scales(struct claim *claim, const struct service *service)
 {
 	const struct service_synack *synack = &service->synack;
 	int verdict = claim_judge(claim);
@@ -117,6 +119,15 @@ static __always_inline int claim_judge_service(struct claim *claim, const struct
 	if (verdict == VERDICT_WRONG)
 		claim->service_wscale = synack->rcv_wscale;
 	return verdict;
+}
+
+static __always_inline int claim_judge_service(struct claim *claim, const struct service *service)
+{
+	const int verdict = claim_judge_scales(claim, service);
+
+	return verdict == VERDICT_RIGHT && !claim->timestamps && forging_refuses(claim->now_ms)
+		       ? VERDICT_REFUSED
+		       : verdict;
 }
 
 /* What the promoter needs to know of a right cookie. */

@@ -15,7 +15,7 @@
 
 enum abi {
 	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
-	ABI_LAYOUT = 3,
+	ABI_LAYOUT = 4,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
@@ -265,7 +265,22 @@ struct settings {
 	__u32 flood_hold_ms;	  /* and stays awake after the last time that half of it was exceeded */
 	__u32 guard_rate;	  /* orphans a second and CPU above which GUARD_AUTO drops them */
 	enum service_guard guard; /* of services to be learned */
-	__u32 resets; /* of promoted connections in a row, until one lived (learn.h: learn_reset()) */
+	__u32 resets;	    /* of promoted connections in a row, until one lived (learn.h: learn_reset()) */
+	__u32 forging_rate; /* wrong cookies without timestamps a second above which that layout is refused
+			     */
+	__u32 prefix_budget; /* answers to a source prefix, a CPU and second, 0: no such budget */
+	__u32 prefix_share;  /* above it, one in so many SYNs is answered */
+};
+
+/* ---- forgings: wrong cookies without timestamps, above a rate of which that layout is refused ---------
+ */
+
+struct forging {
+	__u64 since_ms; /* refused since then, */
+	__u64 until_ms; /* and until then, if nothing prolongs it */
+	__u64 second;	/* the one that is counted, in units of 1024 ms */
+	__u32 wrong;	/* wrong cookies without timestamps in it, of all CPUs */
+	__u32 pad;
 };
 
 enum ports {

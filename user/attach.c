@@ -44,6 +44,8 @@ enum attach_defaults {
 	DEFAULT_FLOOD_RATE = 2000,
 	DEFAULT_FLOOD_HOLD_MS = 5000,
 	DEFAULT_GUARD_RATE = 1000,
+	DEFAULT_FORGING_RATE = 20000, /* one in 2^26 is right: a connection an hour */
+	DEFAULT_PREFIX_SHARE = 8,
 	HELD_BUDGET = 32768,
 	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
 	USED_A_BUCKET =
@@ -124,8 +126,8 @@ static int check_devices(struct attachment *attachment)
 		if (*dev->vlan_device)
 			return fail(
 				"%s takes VLAN tags out of frames before XDP sees them, and %s is on it: "
-				"ethtool -K %s rxvlan off, then attach",
-				dev->name, dev->vlan_device, dev->name);
+				"ethtool -K %s rxvlan off, then attach; or attach %s --mode generic",
+				dev->name, dev->vlan_device, dev->name, dev->vlan_device);
 		for (int j = 0; j < i; j++)
 			if (attachment->devices[j].ifindex == dev->ifindex)
 				return usage_fail("interface %s is named twice", dev->name);
@@ -209,6 +211,7 @@ static int prepare_maps(struct attachment *attachment)
 	error = error ?: reuse_map(skeleton->maps.ports, instance->ports);
 	error = error ?: reuse_map(skeleton->maps.interfaces, instance->interfaces);
 	error = error ?: reuse_map(skeleton->maps.events, instance->events);
+	error = error ?: reuse_map(skeleton->maps.forgings, instance->forgings);
 	return error ?: reuse_map(skeleton->maps.counters, instance->counters);
 }
 
@@ -256,7 +259,7 @@ static struct bpf_map *pinned_map(const struct attachment *attachment, int i)
 		skeleton->maps.services,     skeleton->maps.connections, skeleton->maps.known_tuples,
 		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.ports,
 		skeleton->maps.interfaces,   skeleton->maps.counters,	 skeleton->maps.events,
-		skeleton->maps.settings,
+		skeleton->maps.forgings,     skeleton->maps.settings,
 	};
 
 	return i < (int)(sizeof(maps) / sizeof(*maps)) ? maps[i] : NULL;
@@ -297,6 +300,8 @@ static int fill_settings(const struct attachment *attachment)
 		.flood_rate = DEFAULT_FLOOD_RATE,
 		.flood_hold_ms = DEFAULT_FLOOD_HOLD_MS,
 		.guard_rate = DEFAULT_GUARD_RATE,
+		.forging_rate = DEFAULT_FORGING_RATE,
+		.prefix_share = DEFAULT_PREFIX_SHARE,
 		.guard = options->guard,
 	};
 
@@ -622,6 +627,12 @@ static int change_settings(struct attachment *attachment)
 		set->guard = options->guard;
 	if (options->guard_rate)
 		set->guard_rate = options->guard_rate;
+	if (options->forging_rate)
+		set->forging_rate = options->forging_rate;
+	if (options->prefix_budget_given)
+		set->prefix_budget = options->prefix_budget;
+	if (options->prefix_share)
+		set->prefix_share = options->prefix_share;
 	set->resets = 0;
 	write_services(&attachment->instance, options);
 	if (options->mark_given)

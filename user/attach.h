@@ -34,7 +34,11 @@ struct attach_options {
 	__u32 flood_rate, flood_hold_ms; /* 0: default, or as it is */
 	bool guard_given;
 	enum service_guard guard;
-	__u32 guard_rate; /* 0: default, or as it is */
+	__u32 guard_rate;   /* 0: default, or as it is */
+	__u32 forging_rate; /* the same */
+	bool prefix_budget_given;
+	__u32 prefix_budget; /* 0: none */
+	__u32 prefix_share;  /* 0: default, or as it is */
 };
 
 /* Parses the arguments of `attach` and `run`. Returns -1 to go on, else the exit code. */

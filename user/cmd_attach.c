@@ -23,6 +23,9 @@ enum {
 	OPT_FLOOD_HOLD,
 	OPT_GUARD,
 	OPT_GUARD_RATE,
+	OPT_FORGING_RATE,
+	OPT_PREFIX_BUDGET,
+	OPT_PREFIX_SHARE,
 	OPT_TURN,
 };
 
@@ -42,6 +45,9 @@ static const struct option long_options[] = {
 	{ "flood-hold", required_argument, NULL, OPT_FLOOD_HOLD },
 	{ "guard", required_argument, NULL, OPT_GUARD },
 	{ "guard-rate", required_argument, NULL, OPT_GUARD_RATE },
+	{ "forging-rate", required_argument, NULL, OPT_FORGING_RATE },
+	{ "prefix-budget", required_argument, NULL, OPT_PREFIX_BUDGET },
+	{ "prefix-share", required_argument, NULL, OPT_PREFIX_SHARE },
 	{ "turn", required_argument, NULL, OPT_TURN },
 	{},
 };
@@ -145,6 +151,26 @@ static int parse_option(const struct command *command, int option, struct attach
 			return usage_fail("--guard-rate takes 1 to 10000000 segments a second, not '%s'",
 					  optarg);
 		options->guard_rate = (__u32)number;
+		return -1;
+	case OPT_FORGING_RATE:
+		if (!parse_number(optarg, 100, 100000000, &number))
+			return usage_fail("--forging-rate takes 100 to 100000000 wrong cookies a second, "
+					  "not '%s'",
+					  optarg);
+		options->forging_rate = (__u32)number;
+		return -1;
+	case OPT_PREFIX_BUDGET:
+		if (!parse_number(optarg, 0, 10000000, &number))
+			return usage_fail("--prefix-budget takes 1 to 10000000 answers a second, 0 for no "
+					  "budget, not '%s'",
+					  optarg);
+		options->prefix_budget_given = true;
+		options->prefix_budget = (__u32)number;
+		return -1;
+	case OPT_PREFIX_SHARE:
+		if (!parse_number(optarg, 2, 1000, &number))
+			return usage_fail("--prefix-share takes 2 to 1000, not '%s'", optarg);
+		options->prefix_share = (__u32)number;
 		return -1;
 	case OPT_FLOOD_HOLD:
 		if (!parse_number(optarg, 10, 3600000, &number))

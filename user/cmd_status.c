@@ -132,6 +132,24 @@ static void warn_of_losses(struct status *status)
 		     "the table of services is full, new ones are the stack's: protect fewer ports");
 }
 
+/* Whether somebody tries cookies, at this moment. */
+static void warn_of_forging(struct status *status)
+{
+	const unsigned long long now_ms = monotonic_ms();
+	const __u32 zero = 0;
+	struct forging forging;
+	char since[16];
+
+	if (bpf_map_lookup_elem(status->instance->forgings, &zero, &forging) || now_ms >= forging.until_ms)
+		return;
+	format_age((now_ms - forging.since_ms) / 1000, since);
+	warn(status,
+	     "more than %u wrong cookies without timestamps a second: for %s handshakes without them are "
+	     "left "
+	     "to the stack, which hurts nobody but in a flood of SYNs; --forging-rate N sets how many",
+	     status->instance->set.forging_rate, since);
+}
+
 static json_t *keys_status(struct status *status)
 {
 	struct master_key key;
@@ -265,6 +283,7 @@ int command_status(const struct command *command, int argc, char **argv)
 		warn(&status,
 		     "a driver has no XDP metadata: cookies are validated twice, in XDP and in tc");
 	warn_of_losses(&status);
+	warn_of_forging(&status);
 	read_ports(&instance, &port_set);
 	warn_of_firewall(&status, &port_set);
 	ports = port_set_format(&port_set);

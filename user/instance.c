@@ -148,6 +148,7 @@ static const struct {
 	{ "ports", offsetof(struct instance, ports) },
 	{ "interfaces", offsetof(struct instance, interfaces) },
 	{ "counters", offsetof(struct instance, counters) },
+	{ "forgings", offsetof(struct instance, forgings) },
 	{ "events", offsetof(struct instance, events) },
 };
 

@@ -40,6 +40,7 @@ struct instance {
 	int ports;
 	int interfaces;
 	int counters;
+	int forgings;
 	int events;
 	struct settings set; /* as read when opened */
 };

@@ -20,6 +20,11 @@
 	"  --guard MODE         segments of no connection: auto (dropped while too many, default), on, "   \
 	"off\n"                                                                                            \
 	"  --guard-rate N       too many: so many a second and CPU (default 1000)\n"                       \
+	"  --forging-rate N     leave handshakes without timestamps to the stack while so many wrong\n"    \
+	"                       cookies of theirs come a second (default 20000)\n"                         \
+	"  --prefix-budget N    answer so many SYNs of a source's network (/24, IPv6 /56) a second and\n"  \
+	"                       CPU, 0: as many as come (default)\n"                                       \
+	"  --prefix-share N     above that, answer one in so many (default 8)\n"                           \
 	"  --promote BACKEND    auto or reqsk: the request-socket kfunc of Linux 6.9 and later\n"          \
 	"  --connections N      size the tables for so many connections at once (default 131072)\n"        \
 	"  --epoch SECONDS      a cookie lives one to two epochs (default 16)\n"                           \

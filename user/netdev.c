@@ -38,16 +38,33 @@ static void find_vlan_device(int fd, struct netdev *dev)
 	if_freenameindex(names);
 }
 
-static void read_driver(struct netdev *dev)
+/* The driver by which frames come in: a VLAN device has them from the one below. */
+static void find_driver(int fd, const struct netdev *dev, char driver[32])
 {
 	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct vlan_ioctl_args args = { .cmd = GET_VLAN_REALDEV_NAME_CMD };
+	struct netdev below = *dev;
+
+	/* Tags in tags: two at the most are looked at in a frame, more devices may lie above each other. */
+	for (int i = 0; i < 8; i++) {
+		snprintf(args.device1, sizeof(args.device1), "%s", below.name);
+		if (ioctl(fd, SIOCGIFVLAN, &args))
+			break;
+		snprintf(below.name, sizeof(below.name), "%.15s", args.u.device2);
+		args.cmd = GET_VLAN_REALDEV_NAME_CMD;
+	}
+	if (ask_ethtool(fd, &below, &info))
+		snprintf(driver, 32, "%.31s", info.driver);
+}
+
+static void read_driver(struct netdev *dev)
+{
 	struct ethtool_value flags = { .cmd = ETHTOOL_GFLAGS };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
-	if (ask_ethtool(fd, dev, &info))
-		snprintf(dev->driver, sizeof(dev->driver), "%.31s", info.driver);
+	find_driver(fd, dev, dev->driver);
 	dev->strips_tags = ask_ethtool(fd, dev, &flags) && flags.data & ETH_FLAG_RXVLAN;
 	if (dev->strips_tags)
 		find_vlan_device(fd, dev);

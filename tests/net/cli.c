@@ -279,7 +279,7 @@ CASE("every pinned map is readable by its BTF, and a policy written by bpftool t
 		/* a map, and fields that its first element has */
 		{ "known_tuples", "\"generation\"" },	{ "used_cookies", "\"way\"" },
 		{ "settings", "\"known_generation\"" }, { "ports", "\"value\"" },
-		{ "counters", "\"syn_answered\"" },
+		{ "counters", "\"syn_answered\"" },	{ "forgings", "\"until_ms\"" },
 	};
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;

@@ -765,6 +765,52 @@ CASE("a full accept queue means no answer")
 	close(fd);
 }
 
+/* How many of @count SYNs from @source are answered; the others must be dropped, under their name. */
+static int answered_of(const char *source, enum place place, int count)
+{
+	static struct run run;
+	struct tcp_spec syn;
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+	int answered = 0;
+
+	for (int i = 0; i < count; i++) {
+		syn = place_syn(place, next_port(), PORT);
+		syn.saddr = ip(source);
+		length = frame_build(&syn, frame, sizeof(frame));
+		run_frame(env.xdp, frame, length, &run);
+		answered += run.verdict == XDP_TX;
+		if (run.verdict != XDP_TX)
+			EXPECT(run.verdict == XDP_DROP && counted_only(&run, COUNTER_syn_dropped_prefix),
+			       "%s: %s, %s", source, verdict_text(run.verdict), counted_text(&run));
+	}
+	return answered;
+}
+
+CASE("a budget of answers for a source prefix: /24 and /56, others have their own, one in some is answered")
+{
+	env.set.prefix_budget = 10;
+	env.set.prefix_share = 5;
+	settings_store();
+	/* Wait for a second of the programs' (1024 ms of a clock that is a tick behind) to begin. */
+	WAIT_FOR((now_ms() & 1023) > 900, 2000);
+	WAIT_FOR((now_ms() & 1023) > 20 && (now_ms() & 1023) < 300, 2000);
+	EXPECT_EQ(answered_of("203.0.113.1", IPV4, 6), 6);
+	EXPECT_EQ(answered_of("203.0.113.254", IPV4, 4), 4);
+	/* The 15th, the 20th … */
+	EXPECT_EQ(answered_of("203.0.113.77", IPV4, 20), 4);
+	EXPECT_EQ(answered_of("203.0.112.77", IPV4, 10), 10);
+	EXPECT_EQ(answered_of("203.0.114.77", IPV4, 10), 10);
+	EXPECT_EQ(answered_of("2001:db8:1:200::1", IPV6, 10), 10);
+	EXPECT_EQ(answered_of("2001:db8:1:2ff:ffff::1", IPV6, 10), 2);
+	EXPECT_EQ(answered_of("2001:db8:1:300::1", IPV6, 10), 10);
+	EXPECT_EQ(answered_of("2001:db8:1:1ff::1", IPV6, 10), 10);
+	/* What the stack answers is none of it. */
+	env.set.prefix_budget = 0;
+	settings_store();
+	EXPECT_EQ(answered_of("203.0.113.1", IPV4, 20), 20);
+}
+
 /* ---- ACKs ---- */
 
 static uint64_t clock_now(void)
