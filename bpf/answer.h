@@ -11,43 +11,10 @@
 #include "lookup.h"
 #include "prefix.h"
 #include "service.h"
+#include "syn.h"
 #include "tcp.h"
 #include "validate.h"
-
-/* What has been found out about a SYN while deciding on it. */
-struct syn {
-	struct tuple tuple;
-	__u64 hash; /* of the tuple */
-	__u64 now_ms;
-	const struct settings *set;
-	struct cpu *cpu;
-	struct service *service;
-	struct tcp_options options;
-	__u8 offered; /* enum handshake_option */
-	__u8 tos;
-};
-
-/* Whoever passes a SYN marks its tuple: the stack will hold it, whatever was found before. */
-#define PASS_SYN(syn, reason)                                                                              \
-	do {                                                                                               \
-		known_held((syn)->cpu, (syn)->set, (syn)->hash);                                           \
-		COUNT(syn_passed_##reason);                                                                \
-		return XDP_PASS;                                                                           \
-	} while (0)
-
-#define DROP_SYN(reason)                                                                                   \
-	do {                                                                                               \
-		COUNT(syn_dropped_##reason);                                                               \
-		return XDP_DROP;                                                                           \
-	} while (0)
-
-/* Passes within the budget, drops above it: for SYNs that cannot be answered whatever may come. */
-#define PASS_OR_DROP_SYN(syn, reason, budget)                                                              \
-	do {                                                                                               \
-		if (pass_budget((syn)->cpu, (syn)->set, (syn)->now_ms, budget))                            \
-			PASS_SYN(syn, reason);                                                             \
-		DROP_SYN(over_budget);                                                                     \
-	} while (0)
+#include "wrapped.h"
 
 /* Which options the SYN offers. ECN by RFC 3168 section 6.1.1: ECE and CWR, and not ECT itself. */
 static __always_inline __u8 syn_offers(const struct packet *packet, const struct tcp_options *options,
@@ -104,7 +71,7 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 static __always_inline int syn_pass_held(const struct syn *syn, __u32 state)
 {
 	if (!pass_budget(syn->cpu, syn->set, syn->now_ms, BUDGET_HELD))
-		DROP_SYN(over_budget);
+		DROP_SYN(syn, over_budget);
 	/*
 	 * Not in SYN-RECEIVED: an earlier copy of the SYN may have been answered by us, and the client may
 	 * have taken that answer.
@@ -333,12 +300,14 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	__u32 held;
 	int chosen;
 
-	COUNT(syn_received);
 	tcp_tuple(packet, &syn.tuple);
 	syn.hash = tuple_hash(&syn.tuple, set->hash_seed);
 	syn.now_ms = clock_coarse_ms();
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
 	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
+	if (!syn.service && vlan_names_none(packet->vlan))
+		return syn_wrapped(ctx);
+	COUNT(syn_received);
 	if (!syn.service)
 		PASS_SYN(&syn, not_learned);
 	if (!eth_mac_equal(packet->eth->h_dest, syn.service->device_mac))
@@ -387,10 +356,13 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple, packet->is_ipv4);
 	if (!listener) {
-		/* Its port is closed, or another socket has it now: the answer of the stack will tell. */
-		if (!pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
-			DROP_SYN(over_budget);
-		syn_note(&syn, packet);
+		/*
+		 * Its port is closed, or another socket has it now: the answer of the stack will tell. A
+		 * canary needs no budget: a flood of another service must not keep this one from being
+		 * seen.
+		 */
+		if (!syn_note(&syn, packet) && !pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
+			DROP_SYN(&syn, over_budget);
 		PASS_SYN(&syn, listener_gone);
 	}
 	if (listener_kind(listener))
@@ -407,18 +379,16 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	syn.offered &= ~listener_ignores(listener);
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
-		if (pass_budget(cpu, set, syn.now_ms, BUDGET_PASS)) {
-			syn_note(&syn, packet);
+		if (syn_note(&syn, packet) || pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
 			PASS_SYN(&syn, not_admitted);
-		}
 		if (!syn.service->confirmed_ms)
-			DROP_SYN(over_budget);
+			DROP_SYN(&syn, over_budget);
 	}
 	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))
 		PASS_SYN(&syn, canary);
 
 	if (listener_queue_full(listener))
-		DROP_SYN(queue_full);
+		DROP_SYN(&syn, queue_full);
 
 	/* Above the budget without a cookie, as by a server without Fast Open: the client sends its data
 	 * later. */
@@ -451,7 +421,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (syn.service->policy == POLICY_SHADOW)
 		PASS_SYN(&syn, shadow);
 	if (prefix_spent(set, &syn.tuple, syn.now_ms))
-		DROP_SYN(prefix);
+		DROP_SYN(&syn, prefix);
 	return syn_answer(ctx, packet, &syn, &choice);
 }
 

@@ -21,6 +21,12 @@ static __always_inline __u32 vlan_number(__u16 tci)
 	return (tci & VLAN_ID) + 1;
 }
 
+/* Whether a tag of a frame's has id 0. */
+static __always_inline bool vlan_names_none(__u32 vlan)
+{
+	return (vlan & 0xffff) == vlan_number(0) || vlan >> 16 == vlan_number(0);
+}
+
 static __always_inline bool eth_is_vlan(__be16 protocol)
 {
 	return protocol == be16_from(ETH_P_8021Q) || protocol == be16_from(ETH_P_8021AD);

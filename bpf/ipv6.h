@@ -59,7 +59,10 @@ static __always_inline bool ipv6_step(struct ipv6_walk *walk, const struct ipv6_
 	return true;
 }
 
-/* Global functions, and only called where there are extension headers: the verifier looks at them once. */
+/*
+ * Global functions, and only called where there are extension headers: the verifier looks at them once.
+ * They yield 0 at a TCP header, 1 where there are more headers than they walk.
+ */
 __noinline int xdp_ipv6_walk(struct xdp_md *ctx, struct ipv6_walk *walk)
 {
 	struct ipv6_extension header;
@@ -69,7 +72,7 @@ __noinline int xdp_ipv6_walk(struct xdp_md *ctx, struct ipv6_walk *walk)
 	for (int i = 0; i < IPV6_HEADERS && walk->kind != IPPROTO_TCP; i++)
 		if (bpf_xdp_load_bytes(ctx, walk->at, &header, sizeof(header)) || !ipv6_step(walk, &header))
 			return -1;
-	return walk->kind == IPPROTO_TCP ? 0 : -1;
+	return walk->kind != IPPROTO_TCP;
 }
 
 __noinline int skb_ipv6_walk(struct __sk_buff *skb, struct ipv6_walk *walk)
@@ -81,7 +84,7 @@ __noinline int skb_ipv6_walk(struct __sk_buff *skb, struct ipv6_walk *walk)
 	for (int i = 0; i < IPV6_HEADERS && walk->kind != IPPROTO_TCP; i++)
 		if (bpf_skb_load_bytes(skb, walk->at, &header, sizeof(header)) || !ipv6_step(walk, &header))
 			return -1;
-	return walk->kind == IPPROTO_TCP ? 0 : -1;
+	return walk->kind != IPPROTO_TCP;
 }
 
 /*
@@ -99,9 +102,15 @@ static __always_inline bool ipv6_read(struct packet *packet, void *ctx, bool xdp
 	if (ip->nexthdr != IPPROTO_TCP) {
 		const __u32 first = (__u32)((void *)(ip + 1) - packet->start);
 		struct ipv6_walk walk = { .at = first, .kind = ip->nexthdr };
+		int more;
 
-		if (!ctx || (xdp ? xdp_ipv6_walk(ctx, &walk) : skb_ipv6_walk(ctx, &walk)))
+		if (!ctx)
 			return false;
+		more = xdp ? xdp_ipv6_walk(ctx, &walk) : skb_ipv6_walk(ctx, &walk);
+		if (more) {
+			packet->wrapped = more > 0;
+			return false;
+		}
 		headers = walk.at - first;
 		packet->fragment = walk.fragment;
 	}

@@ -55,8 +55,13 @@ struct net_device {
 	possible_net_t nd_net;
 };
 
+struct dst_entry {
+	struct net_device *dev;
+};
+
 struct sk_buff {
 	struct net_device *dev;
+	unsigned long _skb_refdst;
 };
 
 struct sock_common {
@@ -190,7 +195,10 @@ enum kernel_constants {
 	KERNEL_TCP_CONG_NEEDS_ECN = 2,
 	KERNEL_IFF_BRIDGE_PORT = 1 << 9,
 	KERNEL_TFO_SERVER_ENABLE = 2,
+	KERNEL_SKB_DST_NOREF = 1,
 };
+
+extern int LINUX_KERNEL_VERSION __kconfig;
 
 /*
  * Hands a request socket to the segment in @skb: its connection is then established as if the SYN had been

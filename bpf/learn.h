@@ -235,6 +235,14 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->canary.unanswered = 0;
 		service->canary.sent_ms = 0;
 	}
+	/*
+	 * Where the first canary is awaited, any answer that leaves by the way the canary came will do:
+	 * under a flood of sources that the stack cannot answer, canaries are theirs, and clients would
+	 * wait for good.
+	 */
+	if (!canary && service->admission == SERVICE_WAITING && service->canary.waiting_since_ms &&
+	    eth_mac_equal(packet->eth->h_dest, service->canary.source_mac))
+		canary_answer(service, packet, now_ms);
 	if (!fresh && !replaced && !canary)
 		return;
 	/* What sysctls forbid at the moment says nothing of what comes after them. */
@@ -260,14 +268,28 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 }
 
 /*
- * Whether the socket behind a SYN-ACK is of our namespace. What a container sends by a macvlan on our
- * device leaves as if it were made here; a listener of ours on the same port has nothing to do with it.
+ * Whether a SYN-ACK is of our namespace: its socket is, or, since the kernel's own cookies belong to none,
+ * its route. What a container sends by a macvlan on our device leaves as if it were made here; a listener
+ * of ours on the same port has nothing to do with it.
  */
-static __always_inline bool made_here(struct bpf_sock *maker, const struct settings *set)
+static __always_inline bool made_here(struct __sk_buff *skb, struct bpf_sock *maker,
+				      const struct settings *set)
 {
-	struct sock_common *common = bpf_rdonly_cast(maker, bpf_core_type_id_kernel(struct sock_common));
-	struct net *net = common->skc_net.net;
+	struct net *net;
 
+	if (maker) {
+		struct sock_common *common = bpf_rdonly_cast(maker,
+							     bpf_core_type_id_kernel(struct sock_common));
+
+		net = common->skc_net.net;
+	} else {
+		struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+		struct dst_entry *route = bpf_rdonly_cast((void *)(kernel_skb->_skb_refdst &
+								   ~KERNEL_SKB_DST_NOREF),
+							  bpf_core_type_id_kernel(struct dst_entry));
+
+		net = route->dev->nd_net.net;
+	}
 	return net && net->net_cookie == set->netns_cookie;
 }
 
@@ -307,7 +329,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
 	track_forget(known_word(set, hash), tuple);
 	service = bpf_map_lookup_elem(&services, &key);
-	if (service && !synack_of_canary(service, packet, tuple) &&
+	if (service && service->admission != SERVICE_WAITING && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
 	    eth_mac_equal(service->device_mac, packet->eth->h_source)) {
 		listener = service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
@@ -315,10 +337,10 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 			return;
 	}
 	/* Redirected to another local port: what leaves looks like a listener's answer, and is not. */
-	if (!maker || ((maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
-		       maker->src_port != host16(tuple->local_port)))
+	if (maker && (maker->family == KERNEL_AF_INET || maker->family == KERNEL_AF_INET6) &&
+	    maker->src_port != host16(tuple->local_port))
 		return;
-	if (!made_here(maker, set) || behind_bridge_filter(skb))
+	if (!made_here(skb, maker, set) || behind_bridge_filter(skb))
 		return;
 	/* No connection has the remote port 0, so what is found is a listener. */
 	found = lookup_exact(skb, tuple, packet->is_ipv4, be16_from(0));
@@ -326,20 +348,51 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 		return;
 	if (found->state == KERNEL_TCP_LISTEN) {
 		listener = bpf_skc_to_tcp_sock(found);
-		if (listener)
+		/* Without a socket: a cookie of this listener's, or it is of somebody else's making
+		 * (SYNPROXY). */
+		if (listener && (maker || listener_under_pressure(listener)))
 			learn_service(skb, packet, set, cpu, tuple, &key, service, listener, now_ms);
 	}
 	bpf_sk_release(found);
 }
 
-/* A connection's first data leaves before any has come. */
-static __always_inline void learn_speaks_first(struct __sk_buff *skb, const struct packet *packet,
-					       const struct tuple *tuple)
+/*
+ * The first segment of a connection that was promoted just now leaves, the server's @data or none.
+ *
+ * So the stack takes what we promote. If it leaves by the way that the client came, canaries that remained
+ * without an answer, or whose answers went another way, tell of their sources and not of the service:
+ * whoever floods may choose sources that the stack cannot answer. A canary of just now is waited for all
+ * the same.
+ */
+static __always_inline void learn_connection(struct __sk_buff *skb, const struct packet *packet,
+					     const struct settings *set, const struct tuple *tuple,
+					     const struct connection *connection, bool data)
 {
 	struct service *service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
+	const __u64 now_ms = clock_coarse_ms();
+	struct service_canary *canary;
 
-	if (service)
-		service->speaks_first_ms = clock_coarse_ms();
+	if (!service)
+		return;
+	/* Before any data has come. */
+	if (data)
+		service->speaks_first_ms = now_ms;
+	canary = &service->canary;
+	if (!eth_mac_equal(packet->eth->h_dest, connection->client_mac))
+		return;
+	if (canary->other_ways)
+		canary->other_ways = 0;
+	if (canary->waiting_since_ms && elapsed_ms(now_ms, canary->sent_ms) >= set->canary_gap_ms / 2)
+		canary->waiting_since_ms = 0;
+}
+
+/*
+ * Whether the stack's own resets belong to a socket, so that one which does not is netfilter's rejection of
+ * a client: that one says nothing of the others. Over IPv6 they have since Linux 6.13.
+ */
+static __always_inline bool resets_name_sockets(bool is_ipv4)
+{
+	return is_ipv4 || LINUX_KERNEL_VERSION >= KERNEL_VERSION(6, 13, 0);
 }
 
 /*
@@ -387,6 +440,7 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
 	struct packet packet = {};
+	struct connection *connection;
 	struct tcp_sock *sender;
 	struct bpf_sock *sk;
 	struct tuple tuple;
@@ -424,6 +478,8 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 		       sender->inet_conn.icsk_inet.inet_sport != packet.tcp->source))
 		sender = NULL;
 	if (!sender && control & TCP_RST) {
+		if (!sk && resets_name_sockets(packet.is_ipv4))
+			return LEARN_NEXT;
 		tcp_tuple_outgoing(&packet, &tuple);
 		learn_reset(skb, &packet, set, &tuple);
 		return LEARN_NEXT;
@@ -431,9 +487,11 @@ static __noinline int learn_segment(struct __sk_buff *skb)
 	if (!closing && (!sender || sender->segs_out > LEARN_FIRST_SEGMENTS - 1 + skb->gso_segs))
 		return LEARN_NEXT;
 	tcp_tuple_outgoing(&packet, &tuple);
-	if (track_leaving(set, &tuple, closing) && sender && !sender->bytes_received &&
-	    packet.tcp_length > packet_tcp_header(&packet))
-		learn_speaks_first(skb, &packet, &tuple);
+	connection = track_leaving(set, &tuple, closing);
+	if (connection)
+		learn_connection(skb, &packet, set, &tuple, connection,
+				 sender && !sender->bytes_received &&
+					 packet.tcp_length > packet_tcp_header(&packet));
 	return LEARN_NEXT;
 }
 

@@ -31,6 +31,7 @@ struct packet {
 	bool is_ipv4;
 	bool fragment; /* the first of several */
 	bool ip_options;
+	bool wrapped; /* there may be a TCP header, in more than is taken off at once (wrapped.h) */
 };
 
 /* Bytes of the TCP header with its options. At least 20 after tcp_read(). */

@@ -71,8 +71,8 @@ static __always_inline int promote_ending(struct __sk_buff *skb, const struct pa
 										     : PROMOTE_DROP;
 }
 
-static __always_inline void promote_record(struct __sk_buff *skb, struct settings *set,
-					   const struct tuple *tuple,
+static __always_inline void promote_record(struct __sk_buff *skb, const struct packet *packet,
+					   struct settings *set, const struct tuple *tuple,
 					   const struct handshake_metadata *metadata, __u64 now_ms)
 {
 	struct connection connection = {
@@ -88,6 +88,8 @@ static __always_inline void promote_record(struct __sk_buff *skb, struct setting
 		.options = metadata->options,
 	};
 
+	if (packet->eth)
+		__builtin_memcpy(connection.client_mac, packet->eth->h_source, ETH_ALEN);
 	if (track_promoted(set, tuple, &connection))
 		return;
 	COUNT(connections_full);
@@ -226,7 +228,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	if (way->hash == hash)
 		way->at_ms = 0;
 	known_mark(set, hash);
-	promote_record(skb, set, tuple, metadata, now_ms);
+	promote_record(skb, packet, set, tuple, metadata, now_ms);
 	COUNT(promoted);
 	return PROMOTE_NEXT;
 }

@@ -44,13 +44,17 @@ static __always_inline bool tcp_read_network(struct packet *packet, void *ctx, b
 		if (!ipv6_read(packet, ctx, xdp))
 			return false;
 	} else {
+		packet->wrapped = eth_is_vlan(packet->protocol);
 		return false;
 	}
 	/* One register for the pointer that is checked and used: the compiler would compute it twice. */
 	tcp = packet->tcp;
 	barrier_var(tcp);
 	packet->tcp = tcp;
-	return (void *)(tcp + 1) <= packet->end;
+	if ((void *)(tcp + 1) <= packet->end && !(packet->fragment && packet->tcp_length < sizeof(*tcp)))
+		return true;
+	packet->wrapped = packet->fragment || packet->ip_options;
+	return false;
 }
 
 /* Takes a frame apart as far as the TCP header's 20 bytes. */

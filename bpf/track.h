@@ -64,9 +64,10 @@ static __always_inline void track_forget(struct known_word *word, const struct t
 /*
  * A connection's first segment leaves: its cookie is used up. Or its FIN does, before the client's: then
  * the tuple stays in TIME-WAIT when the socket is gone.
- * Returns whether it is the first one of a connection that was promoted just now.
+ * Yields the connection if it is the first one of one that was promoted just now, else NULL.
  */
-static __always_inline bool track_leaving(struct settings *set, const struct tuple *tuple, bool closing)
+static __always_inline struct connection *track_leaving(struct settings *set, const struct tuple *tuple,
+							bool closing)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
 	struct known_word *word = known_word(set, hash);
@@ -85,7 +86,7 @@ static __always_inline bool track_leaving(struct settings *set, const struct tup
 	if (begins && set->resets)
 		set->resets = 0;
 	if (!connection)
-		return false;
+		return NULL;
 	soon = begins && clock_coarse_ms() < connection->promoted_ms + SPEAKS_FIRST_WITHIN_MS;
 	if (closing) {
 		connection->state = CONNECTION_CLOSED;
@@ -93,7 +94,7 @@ static __always_inline bool track_leaving(struct settings *set, const struct tup
 	} else if (begins) {
 		connection->state = CONNECTION_ESTABLISHED;
 	}
-	return soon;
+	return soon ? connection : NULL;
 }
 
 /* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). It has lost its port, but not its

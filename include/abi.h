@@ -167,10 +167,11 @@ struct connection {
 	__u32 cookie_age_ms; /* known with timestamps only, else 0 */
 	__u32 ifindex;
 	__u16 mss;
-	__u8 snd_wscale; /* the client's; valid if OPTION_WSCALE is in options */
-	__u8 rcv_wscale; /* ours */
-	__u8 options;	 /* enum handshake_option */
-	__u8 pad[7];
+	__u8 snd_wscale;    /* the client's; valid if OPTION_WSCALE is in options */
+	__u8 rcv_wscale;    /* ours */
+	__u8 options;	    /* enum handshake_option */
+	__u8 client_mac[6]; /* where its ACK came from; 0: unknown */
+	__u8 pad;
 };
 
 /* ---- known tuples: the filter of what the stack holds ----------------------------------------------- */

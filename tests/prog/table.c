@@ -262,29 +262,35 @@ CASE("a SYN-ACK has the VLAN tags of its SYN")
 
 CASE("a service is that of its VLAN tags and of no others")
 {
+	/* Tags of id 0 name no VLAN: less those, the last rows are a service's very own. */
+	enum { PRIORITY = 2 };
 	static const struct {
 		enum place place;
 		uint8_t vlans;
 		uint16_t vlan[FRAME_VLANS];
 	} rows[] = {
 		{ IPV4_VLAN, 0, {} },	    { IPV4_VLAN, 1, { 7 } },	{ IPV4_VLAN, 2, { 7, 5 } },
-		{ IPV4_VLAN, 2, { 5, 0 } }, { IPV4_QINQ, 0, {} },	{ IPV4_QINQ, 1, { 5 } },
+		{ IPV4_VLAN, 2, { 0, 7 } }, { IPV4_QINQ, 0, {} },	{ IPV4_QINQ, 1, { 5 } },
 		{ IPV4_QINQ, 1, { 7 } },    { IPV4_QINQ, 2, { 5, 7 } }, { IPV4_QINQ, 2, { 8, 5 } },
-		{ IPV4_QINQ, 2, { 0, 5 } }, { IPV4_QINQ, 2, { 7, 4 } },
+		{ IPV4_QINQ, 2, { 0, 5 } }, { IPV4_QINQ, 2, { 7, 4 } }, { IPV4_VLAN, 2, { 5, 0 } },
+		{ IPV4_VLAN, 2, { 0, 5 } },
 	};
+	static const size_t count = sizeof(rows) / sizeof(*rows);
 	static struct run run;
 	uint8_t frame[FRAME_MAX];
 
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct tcp_spec syn = place_syn(rows[i].place, next_port(), PORT);
+		const enum counter counter = i >= count - PRIORITY ? COUNTER_syn_passed_priority_tag
+								   : COUNTER_syn_passed_not_learned;
 		size_t length;
 
 		syn.vlans = rows[i].vlans;
 		memcpy(syn.vlan, rows[i].vlan, sizeof(syn.vlan));
 		length = frame_build(&syn, frame, sizeof(frame));
 		run_frame(env.xdp, frame, length, &run);
-		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_not_learned),
-		       "row %zu: %s, %s", i, verdict_text(run.verdict), counted_text(&run));
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, counter), "row %zu: %s, %s", i,
+		       verdict_text(run.verdict), counted_text(&run));
 		expect_unchanged("other tags", frame, length, &run);
 	}
 }
@@ -396,6 +402,53 @@ static void three_tags(uint8_t *frame, size_t *length)
 	*length += sizeof(tags);
 }
 
+/* In front of what tags there are. */
+static void priority_tags(uint8_t *frame, size_t *length)
+{
+	static const uint8_t tags[16] = { 0x88, 0xa8, 0xe0, 0, 0x81, 0, 0,    0,
+					  0x81, 0,    0,    0, 0x81, 0, 0x10, 0 };
+
+	memmove(frame + 12 + sizeof(tags), frame + 12, *length - 12);
+	memcpy(frame + 12, tags, sizeof(tags));
+	*length += sizeof(tags);
+}
+
+/* The first of several, with so many bytes of TCP. */
+static void fragment_of(uint8_t *frame, size_t *length, unsigned int bytes)
+{
+	put16(frame + ETH + 2, IPV4_HEADER + bytes);
+	put16(frame + ETH + 6, 0x2000);
+	*length = ETH + IPV4_HEADER + bytes;
+}
+
+static void fragment_of_16(uint8_t *frame, size_t *length)
+{
+	fragment_of(frame, length, 16);
+}
+
+/* As Ethernet pads what is shorter: no control bits, but it is to be seen that there are none. */
+static void fragment_of_8_padded(uint8_t *frame, size_t *length)
+{
+	fragment_of(frame, length, 8);
+	memset(frame + *length, 0, 18);
+	*length += 18;
+}
+
+static void many_headers(uint8_t *frame, size_t *length)
+{
+	static const uint8_t header[8] = { IPPROTO_DSTOPTS, 0, 1, 4 };
+	enum { HEADERS = 300 };
+	uint8_t *at = frame + ETH + IPV6_HEADER;
+
+	memmove(at + HEADERS * sizeof(header), at, *length - ETH - IPV6_HEADER);
+	for (int i = 0; i < HEADERS; i++)
+		memcpy(at + i * sizeof(header), header, sizeof(header));
+	at[(HEADERS - 1) * sizeof(header)] = IPPROTO_TCP;
+	*length += HEADERS * sizeof(header);
+	frame[ETH + 6] = IPPROTO_DSTOPTS;
+	put16(frame + ETH + 4, (unsigned int)*length - ETH - IPV6_HEADER);
+}
+
 static const struct row passed[] = {
 #define PASSED(name, spec, patch, counter)  ROW(name, spec, patch, counter, XDP_PASS, .family = BOTH)
 #define PASSED4(name, spec, patch, counter) ROW(name, spec, patch, counter, XDP_PASS, .family = ONLY_IPV4)
@@ -411,7 +464,9 @@ static const struct row passed[] = {
 	PASSED("three VLAN tags", NULL, three_tags, none),
 	PASSED("a VLAN without services", vlan, NULL, syn_passed_not_learned),
 	PASSED("a VLAN with a service on another address", vlan_5, NULL, syn_passed_not_learned),
-	PASSED("a priority tag", vlan_priority, NULL, syn_passed_not_learned),
+	PASSED("a priority tag", vlan_priority, NULL, syn_passed_priority_tag),
+	PASSED("five priority tags", vlan_priority, priority_tags, syn_passed_priority_tag),
+	PASSED("priority tags, and a VLAN without services", vlan, priority_tags, syn_passed_not_learned),
 	PASSED("two VLAN tags the wrong way round", vlan_two, NULL, syn_passed_not_learned),
 	PASSED("a port that is not protected", port_outside, NULL, none),
 	PASSED("the port below", port_below, NULL, none),
@@ -423,6 +478,13 @@ static const struct row passed[] = {
 	PASSED("the broadcast MAC", broadcast_mac, NULL, syn_passed_other_mac),
 	PASSED("a MAC that differs in its last bit", last_mac_bit, NULL, syn_passed_other_mac),
 	PASSED4("the first fragment", first_fragment, NULL, syn_passed_fragment),
+	PASSED4("the first fragment, which ends within the TCP header", NULL, fragment_of_16,
+		syn_passed_fragment),
+	PASSED4("such a fragment, padded", NULL, fragment_of_8_padded, syn_passed_fragment),
+	PASSED4("such a fragment, for a port that is not protected", port_outside, fragment_of_16, none),
+	PASSED4("such a fragment, for a port where nobody listens", port_nobody, fragment_of_16,
+		syn_passed_not_learned),
+	PASSED4("such a fragment, for another MAC", other_mac, fragment_of_16, syn_passed_other_mac),
 	PASSED4("a later fragment", later_fragment, NULL, none),
 	PASSED4("the last fragment", last_fragment, NULL, none),
 	PASSED4("IP options", ip_options, NULL, syn_passed_ip_options),
@@ -434,7 +496,8 @@ static const struct row passed[] = {
 	PASSED6("a fragment header of the first", first_fragment_header, NULL, syn_passed_fragment),
 	PASSED6("a fragment header of a later one", later_fragment_header, NULL, none),
 	PASSED6("two extension headers", two_headers, NULL, syn_passed_ip_options),
-	PASSED6("five extension headers", five_headers, NULL, none),
+	PASSED6("five extension headers", five_headers, NULL, syn_passed_ip_options),
+	PASSED6("three hundred extension headers", NULL, many_headers, syn_passed_ip_options),
 	PASSED6("an extension header beyond the frame's end", header_too_long, NULL, none),
 	PASSED6("a routing header that is through", routing_done, NULL, syn_passed_ip_options),
 	PASSED6("a routing header on its way", routing_on, NULL, none),
@@ -522,7 +585,13 @@ static const struct row dropped[] = {
 #define DROPPED(name, spec, patch) ROW(name, spec, patch, syn_dropped_over_budget, XDP_DROP, .family = BOTH)
 	ROW("the first fragment", first_fragment, NULL, syn_dropped_over_budget, XDP_DROP,
 	    .family = ONLY_IPV4),
+	ROW("a fragment that ends within the TCP header", NULL, fragment_of_16, syn_dropped_over_budget,
+	    XDP_DROP, .family = ONLY_IPV4),
+	DROPPED("a priority tag", vlan_priority, NULL),
+	DROPPED("five priority tags", vlan_priority, priority_tags),
 	ROW("IP options", ip_options, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV4),
+	ROW("many extension headers", NULL, many_headers, syn_dropped_over_budget, XDP_DROP,
+	    .family = ONLY_IPV6),
 	ROW("extension headers", two_headers, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV6),
 	DROPPED("from our own address", from_ourselves, NULL),
 	DROPPED("data offset 4", NULL, doff_4),
@@ -685,6 +754,14 @@ CASE("a service of policy shadow is counted, not answered")
 	settings_store();
 	expect_syn(IPV4, PORT_SHADOW, NULL, XDP_PASS, COUNTER_syn_passed_shadow);
 	expect_syn(IPV4, PORT_SHADOW, windows_scale_3, XDP_PASS, COUNTER_syn_passed_option_uncarried);
+	/* What would be dropped is the stack's all the same. */
+	env.set.pass_budget = 0;
+	settings_store();
+	expect_syn(IPV4, PORT_SHADOW, payload, XDP_PASS, COUNTER_syn_passed_shadow);
+	expect_syn(IPV4, PORT_SHADOW, ip_options, XDP_PASS, COUNTER_syn_passed_shadow);
+	expect_syn(IPV4, PORT_SHADOW, windows_scale_3, XDP_PASS, COUNTER_syn_passed_shadow);
+	env.set.pass_budget = PLENTY;
+	settings_store();
 	close(fd);
 }
 
