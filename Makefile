@@ -5,6 +5,7 @@
 #   make check          as root: every test
 #   make test           the tests that need neither root nor network
 #   make bench          as root: what the programs cost
+#   make forge          as root: the odds of a forged cookie, by 2^27 tries
 #   make check-kernels  the same build in other kernels, in QEMU
 #   make deps           install what a build needs (deps-demo, deps-check, deps-kernels: what those need)
 #   make install        to $(DESTDIR)$(PREFIX)
@@ -90,7 +91,7 @@ demo: deps-demo
 
 # ---- tests: how they are built; tests/run runs and counts them ----
 
-TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools
+TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools -I$(T)/prog
 TEST_BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(MULTIARCH)
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-format-overflow -Wno-format-truncation
 TEST_HEADERS := $(wildcard tests/*/*.h include/*.h include/*.def)
@@ -101,7 +102,7 @@ SAN_TESTS := $(UNIT:%=$(T)/san/%)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
-PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter)
+PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter forge)
 FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
@@ -117,6 +118,7 @@ $(T)/lib/batch.o: $(T)/lib/inject.skel.h
 $(T)/lib/selftest.o: $(T)/lib/selftest.skel.h
 $(T)/tools/flood.o: $(T)/tools/flood.skel.h
 $(T)/net/listeners.o: $(T)/lib/needs_ecn.skel.h
+$(T)/prog/forge.o: $(T)/prog/forge.skel.h
 
 $(T)/%.o: tests/%.c $(TEST_HEADERS) Makefile
 	$(say) CC $@
@@ -157,7 +159,15 @@ $(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(PURE_SOURCES) $(TEST_HEADER
 
 $(PROG_TESTS) $(T)/bench/programs: %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/prog/syns.o $(T)/libtest.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -lm -o $@
+
+# The programs with so many bits of a cookie's MAC unchecked (include/cookie.h): odds that can be counted.
+$(T)/forge/unchecked_%.bpf.o: bpf/handshake.bpf.c $(BPF_HEADERS) Makefile | tools
+	$(say) BPF $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -DCOOKIE_MAC_UNCHECKED=$* -c $< -o $@
+
+$(T)/prog/forge: | $(patsubst %,$(T)/forge/unchecked_%.bpf.o,12 16 20)
 
 test: $(UNIT_TESTS) $(SAN_TESTS)
 	$(Q)tests/run $^
@@ -193,6 +203,10 @@ net-tests: all $(TOOLS) $(NET_TESTS)
 bench: all $(T)/bench/programs $(T)/bench/keeping
 	$(Q)$(T)/bench/programs
 	$(Q)$(T)/bench/keeping
+
+# The odds of forging a cookie, at full width and with fewer bits to guess: some minutes.
+forge: all $(T)/prog/forge
+	$(Q)$(T)/prog/forge full
 
 check-kernels: deps-kernels
 	$(Q)$(MAKE) --no-print-directory all
@@ -239,6 +253,6 @@ clean:
 	$(Q)rm -rf $(B)
 
 help:
-	$(Q)sed -n '3,14s/^# \{0,1\}//p' Makefile
+	$(Q)sed -n '3,15s/^# \{0,1\}//p' Makefile
 
-.PHONY: all tools install demo test check check-now net-tests bench check-kernels deps deps-demo deps-check deps-kernels clean help
+.PHONY: all tools install demo test check check-now net-tests bench forge check-kernels deps deps-demo deps-check deps-kernels clean help

@@ -68,7 +68,7 @@ __noinline int claim_judge(struct claim *claim)
 	if (!key)
 		return VERDICT_NO_KEY;
 	claim->hash = claim_hash(claim, key);
-	if ((claim->server_isn ^ (__u32)(claim->hash >> 32)) >> cookie_clear_bits(claim->timestamps))
+	if (!cookie_mac_right(claim->hash, claim->server_isn, claim->timestamps))
 		return VERDICT_WRONG;
 	if (claim->timestamps && claim_age(claim) > claim->life_ms)
 		return VERDICT_ECHO;
