@@ -210,7 +210,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		return PROMOTE_DROP;
 	}
 	/* Noted before it is done: whoever has the same cookie on another CPU then goes round first. */
-	if (used_try(hash, isn_tag, now_ms))
+	if (used_try(hash, isn_tag, now_ms) == USED_GAVE_WAY)
 		COUNT(used_evicted);
 	error = promote_assign(skb, listener, metadata, now_ms);
 	bpf_sk_release(found);

@@ -5,8 +5,9 @@
  * firewall, no memory) must be repeatable, though. So a cookie is first noted as tried, and as made once
  * its connection is seen to exist: when the new socket sends its first segment, or when a lookup finds it.
  *
- * A bucket is chosen by the tuple, so that an outgoing segment, which does not know the handshake's ISNs,
- * finds it; a second bucket takes what the first has no room for.
+ * Two pairs of buckets are chosen by the tuple, so that an outgoing segment, which does not know the
+ * handshake's ISNs, finds them; the pair with more room takes the cookie. So as long as four fifths of all
+ * ways are enough, none is forgotten before its time (tests/unit/known.c); above that the oldest ones are.
  */
 #ifndef XDPH_USED_H
 #define XDPH_USED_H
@@ -17,6 +18,19 @@ enum used_state {
 	USED_NEVER,
 	USED_TRIED,
 	USED_CONNECTED, /* it has made its connection */
+};
+
+enum used_noted {
+	USED_NOTED,
+	USED_NOTED_BEFORE, /* the same handshake, by us or by another CPU just now */
+	USED_GAVE_WAY,	   /* and an unexpired one had to give way for it */
+};
+
+enum {
+	USED_PAIR_SHIFT = 20,
+	USED_PAIR = 2,
+	USED_BUCKETS = 2 * USED_PAIR,
+	USED_PLACES = USED_BUCKETS * USED_WAYS,
 };
 
 static __always_inline __u64 used_tuple_tag(__u64 hash)
@@ -31,22 +45,29 @@ static __always_inline __u64 used_isn_tag(__u32 client_isn, __u32 server_isn)
 	return mixed >> 40 & USED_TAG_MASK;
 }
 
-static __always_inline struct used_bucket *used_bucket(const struct settings *set, __u64 hash, int second)
+/* The @n-th of a tuple's buckets. Two pairs that have nothing to do with each other are seldom full both.
+ */
+static __always_inline struct used_bucket *used_bucket(const struct settings *set, __u64 hash, int n)
 {
-	/* Its neighbour: one bucket is a cache line, and processors fetch lines in pairs. */
-	__u32 index = (hash ^ second) & set->used_mask;
+	/* Neighbours: one bucket is a cache line, and processors fetch lines in pairs. */
+	__u32 index = ((n < USED_PAIR ? hash : hash >> USED_PAIR_SHIFT) ^ (n & 1)) & set->used_mask;
 
 	return bpf_map_lookup_elem(&used_cookies, &index);
 }
 
 /* What follows are global functions, so that the verifier looks at each of them once. */
 
+/* For how long a way has been taken, in its units, and one more: another CPU's clock may be a little ahead.
+ */
+static __always_inline __u32 used_age(__u64 way, __u64 now_ms)
+{
+	return ((now_ms >> 10) + 1 - (way >> USED_TIME_SHIFT)) & USED_TIME_MASK;
+}
+
 static __always_inline int used_expired(const struct settings *set, __u64 way, __u64 now_ms)
 {
-	__u32 age = ((now_ms >> 10) - (way >> USED_TIME_SHIFT)) & USED_TIME_MASK;
-
 	/* A cookie lives two epochs at the most; one unit more for the rounding. */
-	return age > (2 * set->epoch_ms >> 10) + 1;
+	return used_age(way, now_ms) > (2 * set->epoch_ms >> 10) + 2;
 }
 
 /* Whether the cookie of this handshake has been tried, or has made its connection. */
@@ -57,8 +78,9 @@ __noinline int used_look(__u64 hash, __u64 isn_tag, __u64 now_ms)
 
 	if (!set)
 		return USED_NEVER;
-	for (int second = 0; second < 2; second++) {
-		struct used_bucket *bucket = used_bucket(set, hash, second);
+	for (int n = 0; n < USED_BUCKETS; n++) {
+		barrier_var(n);
+		struct used_bucket *bucket = used_bucket(set, hash, n);
 
 		if (!bucket)
 			continue;
@@ -74,34 +96,106 @@ __noinline int used_look(__u64 hash, __u64 isn_tag, __u64 now_ms)
 	return USED_NEVER;
 }
 
-/* Notes that a cookie is tried. Returns 1 if an unexpired one had to give way. */
+/* How many ways of a pair of buckets are free. */
+__noinline int used_room(__u64 hash, int pair, __u64 now_ms)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	int room = 0;
+
+	if (!set)
+		return 0;
+	for (int n = 0; n < USED_PAIR; n++) {
+		struct used_bucket *bucket = used_bucket(set, hash, pair * USED_PAIR + n);
+
+		if (!bucket)
+			continue;
+		for (int i = 0; i < USED_WAYS; i++) {
+			barrier_var(i);
+			room += !bucket->way[i] || used_expired(set, bucket->way[i], now_ms);
+		}
+	}
+	return room;
+}
+
+/*
+ * Which way of a bucket has been taken for the longest time: that time * USED_PLACES + its place among all
+ * of the tuple's ways, turned by @turn, so that among equals it is not always the same one's turn.
+ */
+__noinline int used_oldest(__u64 hash, int n, __u64 now_ms, __u32 turn)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct used_bucket *bucket;
+	__u32 oldest = 0;
+
+	if (!set)
+		return 0;
+	bucket = used_bucket(set, hash, n);
+	if (!bucket)
+		return 0;
+	for (int i = 0; i < USED_WAYS; i++) {
+		barrier_var(i);
+		__u32 place = ((n * USED_WAYS + i) ^ turn) & (USED_PLACES - 1);
+		__u32 at = used_age(bucket->way[i], now_ms) * USED_PLACES + place;
+
+		if (at > oldest)
+			oldest = at;
+	}
+	return oldest;
+}
+
+/* Takes a free way of a bucket. Returns 0 if there is none. */
+__noinline int used_take(__u64 hash, int n, __u64 way, __u64 now_ms)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct used_bucket *bucket;
+
+	if (!set)
+		return 0;
+	bucket = used_bucket(set, hash, n);
+	if (!bucket)
+		return 0;
+	for (int i = 0; i < USED_WAYS; i++) {
+		barrier_var(i);
+		__u64 old = bucket->way[i];
+
+		if (old && !used_expired(set, old, now_ms))
+			continue;
+		if (__sync_val_compare_and_swap(&bucket->way[i], old, way) == old)
+			return 1;
+	}
+	return 0;
+}
+
+/* Notes that a cookie is tried. */
 __noinline int used_try(__u64 hash, __u64 isn_tag, __u64 now_ms)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	const __u64 way = used_tuple_tag(hash) << USED_TUPLE_SHIFT | isn_tag << USED_ISN_SHIFT |
 			  (now_ms >> 10 & USED_TIME_MASK) << USED_TIME_SHIFT;
-	struct used_bucket *bucket = NULL;
+	const __u32 turn = now_ms;
+	struct used_bucket *bucket;
+	int first, oldest = 0;
+	__u32 place;
 
-	if (!set)
-		return 0;
-	for (int second = 0; second < 2; second++) {
-		bucket = used_bucket(set, hash, second);
-		if (!bucket)
-			return 0;
-		for (int i = 0; i < USED_WAYS; i++) {
-			barrier_var(i);
-			__u64 old = bucket->way[i];
+	/* The moment that is noted then is the first trial's: until the cookie is over, it holds. */
+	if (!set || used_look(hash, isn_tag, now_ms) != USED_NEVER)
+		return USED_NOTED_BEFORE;
+	first = used_room(hash, 1, now_ms) > used_room(hash, 0, now_ms) ? USED_PAIR : 0;
+	for (int n = 0; n < USED_BUCKETS; n++)
+		if (used_take(hash, n ^ first, way, now_ms))
+			return USED_NOTED;
+	for (int n = 0; n < USED_BUCKETS; n++) {
+		int at = used_oldest(hash, n, now_ms, turn);
 
-			/* The same handshake tried again, or a way that is free. */
-			if (old && old >> USED_ISN_SHIFT != way >> USED_ISN_SHIFT &&
-			    !used_expired(set, old, now_ms))
-				continue;
-			if (__sync_val_compare_and_swap(&bucket->way[i], old, way) == old)
-				return 0;
-		}
+		if (at > oldest)
+			oldest = at;
 	}
-	bucket->way[now_ms & (USED_WAYS - 1)] = way;
-	return 1;
+	place = oldest ^ turn;
+	bucket = used_bucket(set, hash, place / USED_WAYS & (USED_BUCKETS - 1));
+	if (!bucket)
+		return USED_NOTED;
+	bucket->way[place & (USED_WAYS - 1)] = way;
+	return USED_GAVE_WAY;
 }
 
 /*
@@ -114,8 +208,9 @@ __noinline int used_made(__u64 hash)
 
 	if (!set)
 		return 0;
-	for (int second = 0; second < 2; second++) {
-		struct used_bucket *bucket = used_bucket(set, hash, second);
+	for (int n = 0; n < USED_BUCKETS; n++) {
+		barrier_var(n);
+		struct used_bucket *bucket = used_bucket(set, hash, n);
 
 		if (!bucket)
 			continue;
