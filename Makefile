@@ -179,7 +179,7 @@ check: deps-check
 # former run in two emulated machines.
 HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %')
 # Left out in there: what asks for rates or times that an emulated CPU does not reach.
-RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners live sequence books flood guard) \
+RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners live sequence books flood guard replay) \
 	$(T)/prog/filter $(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 # Two at a time: they wait for timers of the kernel's more than they work, and measure nothing.
