@@ -95,14 +95,14 @@ TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf
 TEST_BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(MULTIARCH)
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-format-overflow -Wno-format-truncation
 TEST_HEADERS := $(wildcard tests/*/*.h include/*.h include/*.def)
-TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o)
+TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o toolchain.o)
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT:%=$(T)/unit/%)
 SAN_TESTS := $(UNIT:%=$(T)/san/%)
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
-PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter forge)
+PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter forge sizes)
 FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
