@@ -4,7 +4,7 @@
 #   make demo           as root: the main job, shown on a veth pair
 #   make check          as root: every test
 #   make test           the tests that need neither root nor network
-#   make bench          as root: what the programs cost
+#   make bench          as root: what it costs, beside what others cost
 #   make forge          as root: the odds of a forged cookie, by 2^27 tries
 #   make check-kernels  the same build in other kernels, in QEMU
 #   make deps           install what a build needs (deps-demo, deps-check, deps-kernels: what those need)
@@ -91,8 +91,8 @@ demo: deps-demo
 
 # ---- tests: how they are built; tests/run runs and counts them ----
 
-TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools -I$(T)/prog
-TEST_BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib $(MULTIARCH)
+TEST_CFLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -Itests/lib -Iinclude -I$(B)/bpf -I$(T)/lib -I$(T)/tools -I$(T)/prog -I$(T)/bench
+TEST_BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 $(WARN) -Itests/lib -Iinclude $(MULTIARCH)
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-format-overflow -Wno-format-truncation
 TEST_HEADERS := $(wildcard tests/*/*.h include/*.h include/*.def)
 TEST_LIB := $(addprefix $(T)/lib/,report.o netns.o frame.o wire.o batch.o live.o sha256.o toolchain.o)
@@ -119,6 +119,7 @@ $(T)/lib/selftest.o: $(T)/lib/selftest.skel.h
 $(T)/tools/flood.o: $(T)/tools/flood.skel.h
 $(T)/net/listeners.o: $(T)/lib/needs_ecn.skel.h
 $(T)/prog/forge.o: $(T)/prog/forge.skel.h
+$(T)/bench/generator.o: $(T)/bench/traffic.skel.h
 
 $(T)/%.o: tests/%.c $(TEST_HEADERS) Makefile
 	$(say) CC $@
@@ -134,6 +135,12 @@ $(TOOLS) $(T)/lib/selftest $(T)/tools/selftest: %: %.o $(T)/libtest.a
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -o $@
 
 $(NET_TESTS) $(T)/bench/keeping: %: %.o $(T)/net/product.o $(T)/libtest.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
+
+BENCH := $(filter-out %/programs.o %/keeping.o,$(patsubst tests/%.c,$(T)/%.o,$(filter-out %.bpf.c,$(wildcard tests/bench/*.c))))
+
+$(T)/bench/bench: $(BENCH) $(T)/net/product.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
 
@@ -199,10 +206,15 @@ check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftes
 # What the tests on a network are made of, to run one of them by hand: build/tests/net/handshake "one NAPI"
 net-tests: all $(TOOLS) $(NET_TESTS)
 
-# What a frame costs that is passed, and what keeping the books costs; for more, other machines are needed.
-bench: all $(T)/bench/programs $(T)/bench/keeping
+# What it costs beside what others cost, in one run of some five minutes: tests/bench/main.c. BENCH_ROUNDS=60 for more.
+bench: deps-check
+	$(Q)$(MAKE) --no-print-directory bench-now
+
+bench-now: all $(TOOLS) $(T)/demo/far_end.bpf.o $(addprefix $(T)/bench/,bench programs keeping)
+	$(Q)[ "$$(id -u)" = 0 ] || { echo "make bench needs root" >&2; exit 1; }
 	$(Q)$(T)/bench/programs
 	$(Q)$(T)/bench/keeping
+	$(Q)$(T)/bench/bench
 
 # The odds of forging a cookie, at full width and with fewer bits to guess: some minutes.
 forge: all $(T)/prog/forge
@@ -255,4 +267,4 @@ clean:
 help:
 	$(Q)sed -n '3,15s/^# \{0,1\}//p' Makefile
 
-.PHONY: all tools install demo test check check-now net-tests bench forge check-kernels deps deps-demo deps-check deps-kernels clean help
+.PHONY: all tools install demo test check check-now net-tests bench bench-now forge check-kernels deps deps-demo deps-check deps-kernels clean help

@@ -49,6 +49,7 @@ static struct {
 	long concurrency;
 	double rate;
 	int bind_port;
+	const char *latencies;
 	uint64_t payload;
 	bool expect_echo;
 	double deadline;
@@ -395,6 +396,21 @@ static void run(void)
 	fflush(stdout);
 }
 
+/* One line each; who did not get through has waited for as long as there was. */
+static void write_latencies(void)
+{
+	FILE *file = fopen(args.latencies, "ae");
+
+	if (!file)
+		die(args.latencies);
+	for (long i = 0; i < n_latencies; i++)
+		fprintf(file, "%u\n", latencies[i]);
+	for (long i = n_latencies; i < started; i++)
+		fprintf(file, "%.0f\n", args.deadline * 1e6);
+	if (fclose(file))
+		die(args.latencies);
+}
+
 static void usage(FILE *f)
 {
 	fputs("usage: churn --connect ADDR --port N [OPTION]...\n"
@@ -405,6 +421,7 @@ static void usage(FILE *f)
 	      "  --payload N        bytes that each one sends (0)\n"
 	      "  --expect-echo      and wants back\n"
 	      "  --deadline S       for all of a connection (10)\n"
+	      "  --latencies FILE   append the microseconds that each took to connect\n"
 	      "  --close-first | --server-closes | --reset | --hold\n"
 	      "                     how a connection ends\n",
 	      f);
@@ -422,6 +439,7 @@ static void parse(int argc, char **argv)
 		{ "bind-port", required_argument, NULL, 'b' },
 		{ "payload", required_argument, NULL, 'l' },
 		{ "deadline", required_argument, NULL, 'd' },
+		{ "latencies", required_argument, NULL, 't' },
 		{ "expect-echo", no_argument, &echo, 1 },
 		{ "close-first", no_argument, &ending, CLOSE_FIRST },
 		{ "server-closes", no_argument, &ending, SERVER_CLOSES },
@@ -442,6 +460,7 @@ static void parse(int argc, char **argv)
 		case 'b': args.bind_port = atoi(optarg); break;
 		case 'l': args.payload = strtoull(optarg, NULL, 0); break;
 		case 'd': args.deadline = atof(optarg); break;
+		case 't': args.latencies = optarg; break;
 		case 'h': usage(stdout); exit(0);
 		default: usage(stderr); exit(2);
 		}
@@ -502,6 +521,8 @@ int main(int argc, char **argv)
 		n_free++;
 	}
 	run();
+	if (args.latencies)
+		write_latencies();
 	if (args.ending == HOLD) {
 		sigset_t none;
 

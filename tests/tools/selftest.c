@@ -174,10 +174,11 @@ CASE("churn tells apart how connections fail, and keeps its deadline")
 	/* An address that nobody has. */
 	EXPECT_EQ(netns_sh(p.client,
 			   "%s/churn --connect 10.77.0.99 --port 9 --count 4 --concurrency 2 "
-			   "--deadline 0.2",
-			   tools),
+			   "--deadline 0.2 --latencies %s",
+			   tools, log_path("latencies")),
 		  1);
 	EXPECT_EQ(field(netns_said(), "timeout="), 4, "%s", netns_said());
+	EXPECT_STR(log_of("latencies"), "200000\n200000\n200000\n200000\n");
 	EXPECT(now_ms() - begin < SOON_MS, "%lld ms", (long long)(now_ms() - begin));
 }
 
@@ -189,9 +190,10 @@ CASE("rates, holding, and a server that does not accept before it is told to")
 
 	netns_must(p.client,
 		   "%s/churn --connect " SERVER_IP4
-		   " --port %d --count 20 --concurrency 20 --rate 100 --reset",
-		   tools, PORT);
+		   " --port %d --count 20 --concurrency 20 --rate 100 --reset --latencies %s",
+		   tools, PORT, log_path("latencies"));
 	seconds = field(netns_said(), "seconds=");
+	EXPECT_STR(netns_output(NULL, "grep -c '^[0-9][0-9]*$' %s/latencies", directory), "20");
 	EXPECT(seconds > 0.18 && seconds < 0.4, "%f", seconds);
 	client = netns_spawn(p.client, log_path("churn"),
 			     "%s/churn --connect " SERVER_IP6 " --port %d --count 30 --hold", tools, PORT);
