@@ -280,7 +280,7 @@ static __always_inline int syn_dormant(struct xdp_md *ctx, struct syn *syn, cons
 			   canary_allowed(syn->service, syn->set, syn->now_ms));
 
 	if (look && !packet->fragment && tcp_header_fits(packet) &&
-	    tcp_header_read(ctx, true, packet, &syn->cpu->header)) {
+	    tcp_syn_read(ctx, packet, &syn->cpu->header)) {
 		syn->options = syn->cpu->header.walk.found;
 		syn->offered = syn_offers(packet, &syn->options, syn->tos);
 		if (syn_note(syn, packet))
@@ -338,7 +338,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!tcp_header_fits(packet))
 		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
 	if (packet_tcp_header(packet) != packet->tcp_length ||
-	    !tcp_header_read(ctx, true, packet, &cpu->header))
+	    !tcp_syn_read(ctx, packet, &cpu->header))
 		PASS_OR_DROP_SYN(&syn, payload, BUDGET_PASS);
 	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
 	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))

@@ -148,6 +148,49 @@ __noinline int xdp_tcp_header(struct xdp_md *ctx, struct tcp_header_copy *copy)
 	return 0;
 }
 
+/* @words of options in the frame itself, in one of the layouts that tcp_options_common() knows. */
+static __always_inline bool tcp_common_words(const __be32 *word, const void *end, const __u32 words,
+					     struct tcp_header_copy *copy)
+{
+	__u64 sum = 0;
+
+	barrier_var(word);
+	if ((const void *)(word + 5 + words) > end || !tcp_options_common(word + 5, words, &copy->walk.found))
+		return false;
+	for (__u32 i = 0; i < 5 + words; i++)
+		sum += raw32(word[i]);
+	copy->sum = csum_fold_sum(sum);
+	return true;
+}
+
+/*
+ * The same as xdp_tcp_header() for what nearly all SYNs look like: compared where they lie, and not
+ * copied. Sets walk.found and sum, or returns -1.
+ */
+__noinline int xdp_tcp_common(struct xdp_md *ctx, struct tcp_header_copy *copy)
+{
+	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end;
+	const __be32 *word;
+	__u32 offset;
+	bool common;
+
+	if (!copy)
+		return -1;
+	offset = copy->offset;
+	if (offset > sizeof(struct ethhdr) + VLAN_TAGS * sizeof(struct vlan_tag) + sizeof(struct ipv6hdr))
+		return -1;
+	word = data + offset;
+	copy->walk.found = (struct tcp_options){};
+	switch (copy->length) {
+	case 24: common = tcp_common_words(word, end, 1, copy); break;
+	case 32: common = tcp_common_words(word, end, 3, copy); break;
+	case 40: common = tcp_common_words(word, end, 5, copy); break;
+	case 44: common = tcp_common_words(word, end, 6, copy); break;
+	default: return -1;
+	}
+	return common ? 0 : -1;
+}
+
 __noinline int skb_tcp_header(struct __sk_buff *skb, struct tcp_header_copy *copy)
 {
 	__u32 length;
@@ -197,6 +240,15 @@ static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struc
 		return false;
 	*options = copy->walk.found;
 	return true;
+}
+
+/* The same of a SYN, which is likely to be laid out in one of a few ways. */
+static __always_inline bool tcp_syn_read(struct xdp_md *ctx, const struct packet *packet,
+					 struct tcp_header_copy *copy)
+{
+	copy->offset = (__u32)((void *)packet->tcp - packet->start);
+	copy->length = packet_tcp_header(packet);
+	return !xdp_tcp_common(ctx, copy) || !xdp_tcp_header(ctx, copy);
 }
 
 static __always_inline __u64 tcp_pseudo_sum(const struct packet *packet, __u32 length)

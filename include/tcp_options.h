@@ -152,6 +152,83 @@ static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
 	return 0;
 }
 
+/* The words, four option bytes each, that the SYNs of common systems are made of. */
+enum tcp_option_word {
+	TCP_WORD_MSS = TCP_OPTION_MSS << 24 | TCP_OPTION_MSS_LENGTH << 16, /* the MSS in the other half */
+	/* NOP, window scale; the scale in the last byte. */
+	TCP_WORD_WINDOW_SCALE = TCP_OPTION_NOP << 24 | TCP_OPTION_WINDOW_SCALE << 16 |
+				TCP_OPTION_WINDOW_SCALE_LENGTH << 8,
+	TCP_WORD_NOP_SACK = TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16 | TCP_OPTION_SACK_PERMITTED << 8 |
+			    TCP_OPTION_SACK_PERMITTED_LENGTH,
+	TCP_WORD_SACK_END = TCP_OPTION_SACK_PERMITTED << 24 | TCP_OPTION_SACK_PERMITTED_LENGTH << 16,
+	/* The beginning of timestamps, which have two words more. */
+	TCP_WORD_SACK_TIMESTAMPS = TCP_OPTION_SACK_PERMITTED << 24 | TCP_OPTION_SACK_PERMITTED_LENGTH << 16 |
+				   TCP_OPTION_TIMESTAMPS << 8 | TCP_OPTION_TIMESTAMPS_LENGTH,
+	TCP_WORD_NOP_TIMESTAMPS = TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16 | TCP_OPTION_TIMESTAMPS << 8 |
+				  TCP_OPTION_TIMESTAMPS_LENGTH,
+	TCP_WORDS_COMMON_MAX = 6,
+};
+
+/*
+ * Reads the options of a SYN as Linux, Windows, macOS and the plainest clients write them, by comparing
+ * whole words. Returns 1, or 0 if they are laid out in another way: then tcp_options_step() has to walk. It
+ * finds the same (tests/fuzz/options.c). @word: the words behind the header's first five, @words: how
+ * many; @found must be empty.
+ */
+static __always_inline int tcp_options_common(const __be32 *word, const __u32 words,
+					      struct tcp_options *found)
+{
+	__u32 scale, first, second;
+
+	if (words < 1 || (host32(word[0]) & 0xffff0000) != TCP_WORD_MSS)
+		return 0;
+	switch (words) {
+	case 1: /* MSS alone */ scale = 0; break;
+	case 3:
+		first = host32(word[1]);
+		second = host32(word[2]);
+		if (first == TCP_WORD_NOP_SACK) /* Linux without timestamps */
+			scale = second;
+		else if (second == TCP_WORD_NOP_SACK) /* Windows */
+			scale = first;
+		else
+			return 0;
+		if ((scale & 0xffffff00) != TCP_WORD_WINDOW_SCALE)
+			return 0;
+		found->has_sack = 1;
+		break;
+	case 5: /* Linux */
+		scale = host32(word[4]);
+		if (host32(word[1]) != TCP_WORD_SACK_TIMESTAMPS ||
+		    (scale & 0xffffff00) != TCP_WORD_WINDOW_SCALE)
+			return 0;
+		found->tsval = host32(word[2]);
+		found->tsecr = host32(word[3]);
+		found->has_timestamps = 1;
+		found->has_sack = 1;
+		break;
+	case 6: /* macOS */
+		scale = host32(word[1]);
+		if ((scale & 0xffffff00) != TCP_WORD_WINDOW_SCALE ||
+		    host32(word[2]) != TCP_WORD_NOP_TIMESTAMPS ||
+		    (host32(word[5]) & 0xffffff00) != TCP_WORD_SACK_END)
+			return 0;
+		found->tsval = host32(word[3]);
+		found->tsecr = host32(word[4]);
+		found->has_timestamps = 1;
+		found->has_sack = 1;
+		break;
+	default: return 0;
+	}
+	found->mss = (__u16)host32(word[0]);
+	if (words > 1) {
+		scale &= 0xff;
+		found->wscale = (__u8)(scale > TCP_WINDOW_SCALE_MAX ? TCP_WINDOW_SCALE_MAX : scale);
+		found->has_wscale = 1;
+	}
+	return 1;
+}
+
 /* What a SYN-ACK says in its options. Host order. */
 struct tcp_synack_options {
 	__u32 tsval;

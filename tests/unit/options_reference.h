@@ -103,6 +103,16 @@ static inline struct tcp_options walk_read(const unsigned char *options, size_t 
 	return walk.found;
 }
 
+/* The quick way; false if it does not know the layout. */
+static inline bool common_read(const unsigned char *options, size_t length, struct tcp_options *found)
+{
+	__be32 words[TCP_OPTIONS_MAX / 4];
+
+	memset(found, 0, sizeof(*found));
+	memcpy(words, options, length);
+	return length % 4 == 0 && tcp_options_common(words, (__u32)length / 4, found);
+}
+
 static inline bool options_agree(const struct tcp_options *walk, const struct reference_options *reference)
 {
 	return walk->mss == reference->mss && walk->has_wscale == reference->wscale_given &&

@@ -211,6 +211,42 @@ CASE("random options read as the reference reads them")
 		EXPECT(seen[i] > ROUNDS / 50, "option %d seen %ld times only", i, seen[i]);
 }
 
+CASE("the layouts of common systems are read the quick way, and whatever is read so, as by the walk")
+{
+	static const char *const common[] = { "Linux", "Linux without timestamps", "Windows", "macOS",
+					      "scanner: MSS alone", "MSS 0", "MSS 65535" };
+	const size_t commons = sizeof(common) / sizeof(*common);
+	struct tcp_options found, walk;
+	uint64_t random = 8;
+	long quick = 0;
+
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(*layouts); i++) {
+		bool is_common = false;
+
+		for (size_t k = 0; k < commons; k++)
+			is_common |= !strcmp(layouts[i].name, common[k]);
+		EXPECT_EQ(common_read((const void *)layouts[i].bytes, layouts[i].length, &found), is_common,
+			  "%s", layouts[i].name);
+		EXPECT(!is_common || same(&found, &layouts[i].found), "%s", layouts[i].name);
+	}
+	/* Now with some bytes of any value. */
+	for (int i = 0; i < ROUNDS; i++) {
+		const struct layout *layout = &layouts[random_below(&random, 4)];
+		__u8 bytes[TCP_OPTIONS_MAX];
+
+		memcpy(bytes, layout->bytes, layout->length);
+		for (__u32 k = random_below(&random, 3); k; k--)
+			bytes[random_below(&random, (__u32)layout->length)] = (__u8)random_next(&random);
+		if (!common_read(bytes, layout->length, &found))
+			continue;
+		quick++;
+		walk = walk_read(bytes, layout->length);
+		if (!EXPECT(same(&found, &walk), "%s, round %d", layout->name, i))
+			return;
+	}
+	EXPECT(quick > ROUNDS / 4 && quick < ROUNDS, "%ld of %d", quick, ROUNDS);
+}
+
 CASE("the walk ends within 40 steps and never reads behind the header")
 {
 	struct tcp_options_walk walk;
