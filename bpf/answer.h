@@ -337,8 +337,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, source, BUDGET_PASS);
 	if (!tcp_header_fits(packet))
 		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
-	if (packet_tcp_header(packet) != packet->tcp_length ||
-	    !tcp_syn_read(ctx, packet, &cpu->header))
+	if (packet_tcp_header(packet) != packet->tcp_length || !tcp_syn_read(ctx, packet, &cpu->header))
 		PASS_OR_DROP_SYN(&syn, payload, BUDGET_PASS);
 	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
 	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))

@@ -155,7 +155,8 @@ static __always_inline bool tcp_common_words(const __be32 *word, const void *end
 	__u64 sum = 0;
 
 	barrier_var(word);
-	if ((const void *)(word + 5 + words) > end || !tcp_options_common(word + 5, words, &copy->walk.found))
+	if ((const void *)(word + 5 + words) > end ||
+	    !tcp_options_common(word + 5, words, &copy->walk.found))
 		return false;
 	for (__u32 i = 0; i < 5 + words; i++)
 		sum += raw32(word[i]);

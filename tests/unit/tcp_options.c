@@ -213,8 +213,9 @@ CASE("random options read as the reference reads them")
 
 CASE("the layouts of common systems are read the quick way, and whatever is read so, as by the walk")
 {
-	static const char *const common[] = { "Linux", "Linux without timestamps", "Windows", "macOS",
-					      "scanner: MSS alone", "MSS 0", "MSS 65535" };
+	static const char *const common[] = { "Linux",	  "Linux without timestamps", "Windows",
+					      "macOS",	  "scanner: MSS alone",	      "MSS 0",
+					      "MSS 65535" };
 	const size_t commons = sizeof(common) / sizeof(*common);
 	struct tcp_options found, walk;
 	uint64_t random = 8;
