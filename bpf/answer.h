@@ -305,6 +305,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	syn.now_ms = clock_coarse_ms();
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
 	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
+	/* Without a device for the id 0 the stack ignores such a tag, and what it then takes the SYN for is
+	 * ours. */
 	if (!syn.service && vlan_names_none(packet->vlan))
 		return syn_wrapped(ctx);
 	COUNT(syn_received);

@@ -326,6 +326,11 @@ CASE("a container on a macvlan of the interface: it answers for itself, though t
 	attach(&product, SERVER_IF " --port 8080");
 	for (int i = 0; i < 2; i++)
 		all_talk(product.pair.client, container_ip[i], inside, "with us");
+	/* The kernel's own cookies belong to no socket that would tell whose they are. */
+	netns_sysctl(server, "net.ipv4.tcp_syncookies", "2");
+	netns_sysctl(container, "net.ipv4.tcp_syncookies", "2");
+	for (int i = 0; i < 2; i++)
+		all_talk(product.pair.client, container_ip[i], inside, "with us, by cookies");
 	EXPECT_EQ(counter(&product, "service_learned"), 0);
 	EXPECT_EQ(counter(&product, "syn_answered"), 0);
 	for (int i = 0; i < 2; i++)
