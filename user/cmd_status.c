@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +18,6 @@
 #include "instance.h"
 #include "keys.h"
 #include "log.h"
-#include "netdev.h"
 #include "output.h"
 #include "ports.h"
 #include "probe.h"
@@ -47,6 +47,27 @@ static void warn(struct status *status, const char *format, ...)
 	va_end(arguments);
 }
 
+/*
+ * The number of the program that `detach` puts in the place of the other, 0 if it cannot be told. The name
+ * of a program would say as much, but to find one by its number takes CAP_SYS_ADMIN.
+ */
+static __u32 drain_program(const struct instance *instance)
+{
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	char path[PATH_MAX];
+	int fd;
+
+	instance_path(instance, path, "programs/xdp_drain");
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_obj_get_info_by_fd(fd, &info, &length))
+		info.id = 0;
+	close(fd);
+	return info.id;
+}
+
 /* What the device is doing, by the program that its link holds. */
 static const char *interface_state(struct status *status, unsigned int ifindex,
 				   const struct interface *interface)
@@ -54,11 +75,10 @@ static const char *interface_state(struct status *status, unsigned int ifindex,
 	struct bpf_link_info info = {};
 	__u32 length = sizeof(info);
 	int fd = instance_link_open(status->instance, ifindex, LINK_XDP);
-	char name[16] = "", program[16] = "";
+	char name[16] = "";
 
 	if (fd >= 0) {
-		if (!bpf_obj_get_info_by_fd(fd, &info, &length))
-			program_name(info.prog_id, program);
+		bpf_obj_get_info_by_fd(fd, &info, &length);
 		close(fd);
 	}
 	if (fd < 0 || !info.xdp.ifindex || !if_indextoname(ifindex, name)) {
@@ -66,7 +86,7 @@ static const char *interface_state(struct status *status, unsigned int ifindex,
 		     interface->name);
 		return "gone";
 	}
-	if (!strcmp(program, "xdp_drain")) {
+	if (interface->draining || info.prog_id == drain_program(status->instance)) {
 		warn(status,
 		     "%s is draining, its SYNs go to the stack: xdp-handshake detach %s finishes, "
 		     "attach resumes",
