@@ -42,7 +42,8 @@ MULTIARCH = $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/nu
 BPF_CFLAGS = -O2 -g -fno-strict-aliasing -target bpf -mcpu=v3 $(WARN) -Wno-unused-parameter -Iinclude $(MULTIARCH)
 HOST_CFLAGS := -std=gnu11 $(WARN) -Wmissing-prototypes -Wstrict-prototypes -D_GNU_SOURCE -Iinclude -I$(B)/bpf \
 	-DXDPH_VERSION='"$(VERSION)"'
-LIBS = $(shell $(PKG_CONFIG) --libs libbpf jansson libnftables libpcap 2>/dev/null || echo -lbpf -ljansson -lnftables -lpcap)
+LIBS = $(shell $(PKG_CONFIG) --libs libbpf jansson libnftables libpcap libcap-ng 2>/dev/null || \
+	echo -lbpf -ljansson -lnftables -lpcap -lcap-ng)
 
 BPF_HEADERS := $(wildcard bpf/*.h include/*.h include/*.def)
 USER_HEADERS := $(wildcard user/*.h include/*.h include/*.def)
@@ -74,8 +75,8 @@ $(B)/xdp-handshake: $(USER_OBJECTS)
 tools:
 	$(Q)for tool in $(CC) $(CLANG) $(BPFTOOL) $(PKG_CONFIG); do command -v $$tool >/dev/null || \
 		{ echo "$$tool is missing: run 'make deps' as root" >&2; exit 1; }; done
-	$(Q)$(PKG_CONFIG) --exists libbpf jansson libnftables libpcap || \
-		{ echo "libbpf, jansson, libnftables or libpcap is missing: run 'make deps' as root" >&2; exit 1; }
+	$(Q)$(PKG_CONFIG) --exists libbpf jansson libnftables libpcap libcap-ng || \
+		{ echo "libbpf, jansson, libnftables, libpcap or libcap-ng is missing: run 'make deps' as root" >&2; exit 1; }
 
 install: all
 	install -D -m 755 $(B)/xdp-handshake $(DESTDIR)$(PREFIX)/sbin/xdp-handshake
@@ -226,7 +227,8 @@ check-kernels: deps-kernels
 
 # ---- packages: the only place that knows a package manager ----
 
-BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev libnftables-dev libpcap-dev bpftool pkg-config linux-libc-dev
+BUILD_PACKAGES := make gcc libc6-dev clang llvm libbpf-dev libelf-dev libjansson-dev libnftables-dev libpcap-dev libcap-ng-dev bpftool pkg-config \
+	linux-libc-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) libnet1-dev nginx-light curl iproute2 ethtool util-linux procps
 CHECK_PACKAGES := $(DEMO_PACKAGES) git diffutils wrk netbase nftables iptables sparse clang-format jq libclang-rt-dev libcap2-bin
 KERNELS_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 busybox-static ethtool iproute2 nftables util-linux xz-utils \

@@ -23,15 +23,13 @@ static int show(const struct instance *instance, bool json)
 		return fail("no master key applies: xdp-handshake key rotate makes one");
 	age = (unsigned long long)time(NULL) - key.created_s;
 	key_fingerprint(&key, fingerprint);
-	explicit_bzero(&key.key, sizeof(key.key));
+	explicit_bzero(&key, sizeof(key));
 	if (!json) {
 		format_age(age, age_text);
-		printf("fingerprint %s, made %s ago, a cookie lives %u to %u s\n", fingerprint, age_text,
-		       instance->set.epoch_ms / 1000, 2 * instance->set.epoch_ms / 1000);
+		printf("fingerprint %s, made %s ago\n", fingerprint, age_text);
 		return EXIT_DONE;
 	}
-	top = json_pack("{s:s, s:I, s:i}", "fingerprint", fingerprint, "age_s", (json_int_t)age, "epoch_ms",
-			(int)instance->set.epoch_ms);
+	top = json_pack("{s:s, s:I}", "fingerprint", fingerprint, "age_s", (json_int_t)age);
 	output_json(top);
 	json_decref(top);
 	return EXIT_DONE;

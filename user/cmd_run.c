@@ -2,6 +2,9 @@
 /*
  * `run`: attaches, then turns the filter of held tuples, so that those long gone stop costing exact
  * lookups. The datapath needs none of this to be right and goes on when we leave.
+ *
+ * Attaching takes capabilities. The rounds of upkeep take none: whoever owns the pins may open them, and
+ * what is done to open maps and iterators asks for nothing else.
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,6 +22,7 @@
 #include "format.h"
 #include "instance.h"
 #include "log.h"
+#include "privilege.h"
 #include "sockets.h"
 
 enum {
@@ -99,6 +103,17 @@ static int upkeep(const char *pin_path, struct memory *memory)
 	return code;
 }
 
+/* Whether the pins open without capabilities: not so where they lie in a folder of another user's. */
+static int still_opens(const char *pin_path)
+{
+	struct instance instance;
+	int code = instance_open(&instance, pin_path, true);
+
+	if (!code)
+		instance_close(&instance);
+	return code;
+}
+
 int command_run(const struct command *command, int argc, char **argv)
 {
 	struct attach_options options;
@@ -117,6 +132,8 @@ int command_run(const struct command *command, int argc, char **argv)
 	if (wait.fd < 0)
 		return fail("cannot wait for signals: %s", strerror(errno));
 	code = attach(&options);
+	code = code ?: privilege_drop();
+	code = code ?: still_opens(options.common.pin_path);
 	if (code)
 		return code;
 	turn = (int)(options.turn_seconds ?: TURN_SECONDS);

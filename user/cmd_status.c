@@ -259,8 +259,10 @@ static void print_plain(const json_t *top)
 	       (long long)json_integer_value(json_object_get(top, "services_learned")));
 	if (json_object_get(keys, "fingerprint")) {
 		format_age((unsigned long long)json_integer_value(json_object_get(keys, "age_s")), age);
-		printf("Key       %s, made %s ago\n",
-		       json_string_value(json_object_get(keys, "fingerprint")), age);
+		printf("Key       %s, made %s ago; a cookie lives %lld to %lld s\n",
+		       json_string_value(json_object_get(keys, "fingerprint")), age,
+		       (long long)json_integer_value(json_object_get(keys, "epoch_ms")) / 1000,
+		       (long long)json_integer_value(json_object_get(keys, "epoch_ms")) / 500);
 	}
 	json_array_foreach (warnings, i, warning)
 		printf("%sWarning:  %s%s\n", yellow, json_string_value(warning), plain);

@@ -225,7 +225,8 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 				"the place with --pin-path",
 				pin_path);
 		if (fd == EACCES || fd == EPERM)
-			return fail("not allowed to open %s: run as root", path);
+			return fail("not allowed to open %s: run as root, or as the user who attached",
+				    path);
 		return fail("cannot open %s: %s; half an instance is left there: remove it (rm -r %s), "
 			    "then attach",
 			    path, strerror(fd), pin_path);

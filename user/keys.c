@@ -24,11 +24,10 @@ static int key_write(int keys, __u32 slot, __u32 from_epoch)
 		.set = 1,
 		.created_s = (__u64)time(NULL),
 	};
-	int error;
+	int error = -EIO;
 
-	if (getrandom(&key.key, sizeof(key.key), 0) != sizeof(key.key))
-		return -EIO;
-	error = bpf_map_update_elem(keys, &slot, &key, BPF_ANY) ? -errno : 0;
+	if (getrandom(&key.key, sizeof(key.key), 0) == sizeof(key.key))
+		error = bpf_map_update_elem(keys, &slot, &key, BPF_ANY) ? -errno : 0;
 	explicit_bzero(&key, sizeof(key));
 	return error;
 }
@@ -50,6 +49,8 @@ int key_rotate(int keys, const struct settings *set, __u32 *from_epoch)
 	for (__u32 slot = 0; slot < KEY_SLOTS; slot++) {
 		if (bpf_map_lookup_elem(keys, &slot, &key[slot]))
 			return -errno;
+		/* From when on it applies is all that matters here. */
+		explicit_bzero(&key[slot].key, sizeof(key[slot].key));
 		if (key[slot].set && key[slot].from_epoch > latest)
 			latest = key[slot].from_epoch;
 		/* The key that applies to the oldest epoch that matters began at `begin`. */
@@ -63,7 +64,6 @@ int key_rotate(int keys, const struct settings *set, __u32 *from_epoch)
 		error = key_write(keys, slot, *from_epoch);
 		break;
 	}
-	explicit_bzero(key, sizeof(key));
 	return error;
 }
 
@@ -80,6 +80,7 @@ int key_current(int keys, const struct settings *set, struct master_key *key)
 		*key = other;
 		found = (int)slot;
 	}
+	explicit_bzero(&other, sizeof(other));
 	return found;
 }
 
@@ -87,8 +88,10 @@ void key_fingerprint(const struct master_key *key, char text[9])
 {
 	struct siphash_state state;
 
-	/* A pseudo-random function of the key, on an input that no epoch has. */
+	/* A pseudo-random function of the key, on an input that no epoch has: 32 bits of 2^96 keys each. */
 	siphash_start(&state, &key->key);
 	siphash_word(&state, siphash_last(0x746e697270ULL, 5)); /* "print" */
 	snprintf(text, 9, "%08x", (__u32)siphash_finish(&state));
+	/* All of it would lead back to the key. */
+	explicit_bzero(&state, sizeof(state));
 }

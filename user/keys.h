@@ -18,7 +18,7 @@ int key_first(int keys);
  */
 int key_rotate(int keys, const struct settings *set, __u32 *from_epoch);
 
-/* The key that applies now. Returns its slot, or -1. */
+/* The key that applies now, to be wiped by the caller (explicit_bzero). Returns its slot, or -1. */
 int key_current(int keys, const struct settings *set, struct master_key *key);
 
 /* Eight hexadecimal digits that tell keys apart and nothing of their content. */

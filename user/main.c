@@ -5,6 +5,7 @@
 #include "command.h"
 #include "log.h"
 #include "output.h"
+#include "privilege.h"
 
 #define ATTACH_ARGUMENTS "IFACE... (--port LIST | --all-listeners) [OPTIONS]"
 #define ATTACH_DETAILS                                                                                     \
@@ -125,6 +126,7 @@ int common_parse(const struct command *command, int argc, char **argv, struct co
 
 int main(int argc, char **argv)
 {
+	privilege_hide();
 	log_start();
 	output_start();
 	opterr = 0; /* we say it ourselves, in one line */

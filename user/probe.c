@@ -4,33 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <unistd.h>
-
-#include <linux/capability.h>
 
 #include <bpf/btf.h>
 
 #include "log.h"
-
-#ifndef CAP_BPF
-#define CAP_BPF 39
-#endif
-
-static int has_capabilities(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = {};
-	unsigned long long effective;
-
-	if (syscall(SYS_capget, &header, data))
-		return 0;
-	effective = (unsigned long long)data[1].effective << 32 | data[0].effective;
-	if (effective >> CAP_SYS_ADMIN & 1)
-		return 1;
-	return effective >> CAP_BPF & 1 && effective >> CAP_NET_ADMIN & 1 && effective >> 38 & 1;
-}
+#include "privilege.h"
 
 int probe_syncookies(void)
 {
@@ -75,7 +54,7 @@ int probe_all(void)
 	struct btf *btf;
 	int id;
 
-	if (!has_capabilities())
+	if (!privilege_to_attach())
 		return fail("not allowed: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
 	uname(&name);
 	btf = btf__load_vmlinux_btf();

@@ -67,6 +67,20 @@ json_t *product_json(const struct product *product, const char *command)
 	return value;
 }
 
+bool file_says(const char *path, const char *word)
+{
+	static char text[1 << 20];
+	FILE *file = fopen(path, "re");
+	size_t length;
+
+	if (!file)
+		return false;
+	length = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[length] = '\0';
+	return strstr(text, word);
+}
+
 long long counters(const struct product *product, const char *prefix)
 {
 	json_t *top = product_json(product, "stats"), *value;

@@ -32,6 +32,9 @@ int product_run(const struct product *product, const char *command);
 /* The JSON of a reading command; to be json_decref()ed. */
 json_t *product_json(const struct product *product, const char *command);
 
+/* Whether a file, the output of a command in the background, holds @word by now. */
+bool file_says(const char *path, const char *word);
+
 /* One of stats. */
 long long counter(const struct product *product, const char *name);
 /* All counters whose name begins so. */
