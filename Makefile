@@ -145,6 +145,37 @@ $(T)/bench/bench: $(BENCH) $(T)/net/product.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -ljansson -lm -o $@
 
+# The loader once more: with sanitizers, for maps that others have written to; and with another layout of the maps.
+LOADERS := $(addprefix $(T)/loader/,sanitized other)
+LOADER_CFLAGS = -O1 -g $(SAN) $(HOST_CFLAGS)
+
+$(T)/net/faults: | $(LOADERS)
+
+$(T)/loader/sanitized: $(wildcard user/*.c) $(USER_HEADERS) $(B)/bpf/handshake.skel.h Makefile
+	$(say) CC $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(LOADER_CFLAGS) $(filter user/%.c,$^) $(LIBS) -o $@
+
+# More fields in front of the others: whoever took one layout for the other would read and write nonsense.
+$(T)/loader/abi.h: include/abi.h
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -e 's/ABI_LAYOUT = [0-9]*/ABI_LAYOUT = 999/' \
+		-e '/^\t__u32 flags;.*settings_flag/a \\t__u64 of_another_layout[3];' \
+		-e '/^struct service {$$/a \\t__u64 of_another_layout;' $< > $@
+	$(Q)[ "$$(grep -c of_another_layout $@)" = 2 ] || { echo "$@: not what it should be" >&2; exit 1; }
+
+$(T)/loader/handshake.bpf.o: bpf/handshake.bpf.c $(T)/loader/abi.h $(BPF_HEADERS) Makefile | tools
+	$(say) BPF $@
+	$(Q)$(CLANG) -I$(T)/loader $(BPF_CFLAGS) -c $< -o $@
+
+$(T)/loader/handshake.skel.h: $(T)/loader/handshake.bpf.o
+	$(say) SKEL $@
+	$(Q)$(BPFTOOL) gen skeleton $< name handshake_bpf > $@
+
+$(T)/loader/other: $(wildcard user/*.c) $(USER_HEADERS) $(T)/loader/abi.h $(T)/loader/handshake.skel.h Makefile
+	$(say) CC $@
+	$(Q)$(CC) $(CFLAGS) -I$(T)/loader $(HOST_CFLAGS) $(filter user/%.c,$^) $(LIBS) -o $@
+
 # Pure code, built from the very headers that the BPF programs are built from; and once more with sanitizers.
 PURE_SOURCES := user/format.c user/ports.c user/ruleset.c user/segment.c
 UNIT_SOURCES := tests/lib/report.c $(PURE_SOURCES)

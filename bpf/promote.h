@@ -87,12 +87,17 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct p
 		.rcv_wscale = metadata->rcv_wscale,
 		.options = metadata->options,
 	};
+	long error;
 
 	if (packet->eth)
 		__builtin_memcpy(connection.client_mac, packet->eth->h_source, ETH_ALEN);
-	if (track_promoted(set, tuple, &connection))
+	error = track_promoted(set, tuple, &connection);
+	if (!error)
 		return;
-	COUNT(connections_full);
+	if (error == -12) /* ENOMEM */
+		COUNT(connections_no_memory);
+	else
+		COUNT(connections_full);
 	/* From now on, the absence of an entry does not say that a connection is none of ours. */
 	if (!(set->flags & SETTING_CONNECTIONS_FULL))
 		__sync_fetch_and_or(&set->flags, SETTING_CONNECTIONS_FULL);

@@ -35,23 +35,24 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 	return true;
 }
 
-/* Writes what a handshake has settled. A tuple's earlier entry gives way. Returns false if there is no
- * room. */
-static __always_inline bool track_promoted(const struct settings *set, const struct tuple *tuple,
+/* Writes what a handshake has settled. A tuple's earlier entry gives way. Returns 0 or -errno: no room. */
+static __always_inline long track_promoted(const struct settings *set, const struct tuple *tuple,
 					   const struct connection *connection)
 {
 	struct known_word *word = known_word(set, tuple_hash(tuple, set->hash_seed));
+	long error;
 
 	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST))
-		return true;
+		return 0;
 	if (!word)
-		return false;
+		return -7; /* E2BIG */
 	__sync_fetch_and_add(&word->recorded, 1);
-	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST))
-		return true;
+	error = bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST);
+	if (!error)
+		return 0;
 	__sync_fetch_and_add(&word->recorded, -1);
 	/* Meanwhile another CPU has put in the same tuple's. */
-	return !bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST);
+	return bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST) ? error : 0;
 }
 
 /* Takes out a tuple's entry, if there is one. */

@@ -15,7 +15,7 @@
 
 enum abi {
 	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
-	ABI_LAYOUT = 4,
+	ABI_LAYOUT = 5,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
@@ -227,8 +227,8 @@ enum keys {
 struct master_key {
 	struct siphash_key key;
 	__u32 from_epoch;
-	__u32 set;	 /* 0: this slot holds no key */
-	__u64 created_s; /* CLOCK_REALTIME, for `key show` */
+	__u32 set;	  /* 0: this slot holds no key */
+	__u64 created_ms; /* for `key show` */
 };
 
 /* ---- settings ---------------------------------------------------------------------------------------- */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,7 +22,9 @@
 #include "keys.h"
 #include "log.h"
 #include "netdev.h"
+#include "policy.h"
 #include "probe.h"
+#include "settings.h"
 #include "sockets.h"
 
 /* include/uapi/linux/bpf.h of Linux 6.6; older headers, which we build with, do not have them. */
@@ -33,20 +34,9 @@ enum {
 	ATTACH_BEFORE = 1 << 3, /* BPF_F_BEFORE: in front of all others */
 };
 
-enum attach_defaults {
+enum attach_sizes {
 	DEFAULT_CONNECTIONS = 131072,
-	DEFAULT_CANARY_SILENCE_MS = 10000,
-	CANARY_GAP_MS = 1000,
-	CANARY_ANSWERS = 15,
-	CANARY_PATIENCE_MS = 3000,
-	/* A native handshake costs some 3 us: these budgets, 1 and 10 % of a CPU. */
-	PASS_BUDGET = 4096,
-	DEFAULT_FLOOD_RATE = 2000,
-	DEFAULT_FLOOD_HOLD_MS = 5000,
-	DEFAULT_GUARD_RATE = 1000,
-	DEFAULT_FORGING_RATE = 20000, /* one in 2^26 is right: a connection an hour */
-	DEFAULT_PREFIX_SHARE = 8,
-	HELD_BUDGET = 32768,
+	FORGING_AHEAD_MS = 60000,
 	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
 	USED_A_BUCKET =
 		1, /* of eight ways: a cookie is remembered for longer than many a connection lives */
@@ -135,18 +125,33 @@ static int check_devices(struct attachment *attachment)
 	return EXIT_DONE;
 }
 
-/* Whether the device is ours already, in a mode that is not the one asked for. */
+/* The device is ours already: perhaps in a mode that is not the one asked for. */
 static int check_mode(const struct attachment *attachment, const struct netdev *dev)
 {
 	const enum attach_mode mode = attachment->options->mode;
-	struct interface interface;
 
-	if (bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface))
-		return fail("no notes on interface %s: detach it first", dev->name);
-	if ((mode == MODE_NATIVE && !interface.native) || (mode == MODE_GENERIC && interface.native))
+	if ((mode == MODE_NATIVE && !dev->xdp_native) || (mode == MODE_GENERIC && dev->xdp_native))
 		return fail("%s is attached in %s mode: detach it first to change that", dev->name,
-			    interface.native ? "native" : "generic");
+			    dev->xdp_native ? "native" : "generic");
 	return EXIT_DONE;
+}
+
+/* Another's program, or one of ours whose pins are elsewhere. */
+static int refuse_program(const struct netdev *dev)
+{
+	char name[16], command[64];
+
+	program_name(dev->xdp_program, name);
+	netdev_xdp_off(dev, command);
+	if (program_is_xdp(name))
+		return fail(
+			"%s already carries a program of ours (id %u), which is not pinned here: name its "
+			"place with --pin-path; if that was unmounted, %s",
+			dev->name, dev->xdp_program, command);
+	return fail(
+		"%s already carries another XDP program (id %u%s%s): take it off first (%s, or stop what "
+		"attached it)",
+		dev->name, dev->xdp_program, *name ? ", " : "", name, command);
 }
 
 /* Under the lock: what the devices carry. A program of ours may be replaced, another's may not. */
@@ -155,7 +160,6 @@ static int check_programs(struct attachment *attachment)
 	for (int i = 0; i < attachment->options->interface_count; i++) {
 		struct netdev *dev = &attachment->devices[i];
 		int code, error = netdev_read_xdp(dev);
-		char name[16];
 
 		if (error)
 			return fail("cannot read interface %s: %s", dev->name, strerror(-error));
@@ -167,10 +171,7 @@ static int check_programs(struct attachment *attachment)
 				return code;
 			continue;
 		}
-		program_name(dev->xdp_program, name);
-		return fail("%s already carries another XDP program (id %u%s%s): take it off first "
-			    "(ip link set dev %s xdp off, or stop what attached it)",
-			    dev->name, dev->xdp_program, *name ? ", " : "", name, dev->name);
+		return refuse_program(dev);
 	}
 	return EXIT_DONE;
 }
@@ -227,7 +228,9 @@ static int load(struct attachment *attachment)
 		return fail("cannot set up the maps: %s (-v shows more)", strerror(-error));
 	error = handshake_bpf__load(attachment->skeleton);
 	if (error == -ENOMEM || error == -E2BIG)
-		return fail("cannot load: %s; --connections N asks for smaller tables", strerror(-error));
+		return fail("cannot load: %s; --connections N asks for smaller tables, or the control "
+			    "group needs a higher memory limit",
+			    strerror(-error));
 	if (error)
 		return fail("the kernel does not take the programs: %s (-v shows why)", strerror(-error));
 	return EXIT_DONE;
@@ -284,27 +287,13 @@ static int fill_settings(const struct attachment *attachment)
 	const struct attach_options *options = attachment->options;
 	const struct handshake_bpf *skeleton = attachment->skeleton;
 	const __u32 zero = 0;
-	struct settings set = {
-		.layout = ABI_LAYOUT,
-		.netns_cookie = netns_cookie(),
-		.epoch_ms = COOKIE_EPOCH_MS,
-		.known_mask = bpf_map__max_entries(skeleton->maps.known_tuples) - 1,
-		.used_mask = bpf_map__max_entries(skeleton->maps.used_cookies) - 1,
-		.canary_gap_ms = CANARY_GAP_MS,
-		.canary_silence_ms = DEFAULT_CANARY_SILENCE_MS,
-		.canary_answers = CANARY_ANSWERS,
-		.canary_patience_ms = CANARY_PATIENCE_MS,
-		.pass_budget = PASS_BUDGET,
-		.held_budget = HELD_BUDGET,
-		.policy = options->policy,
-		.flood_rate = DEFAULT_FLOOD_RATE,
-		.flood_hold_ms = DEFAULT_FLOOD_HOLD_MS,
-		.guard_rate = DEFAULT_GUARD_RATE,
-		.forging_rate = DEFAULT_FORGING_RATE,
-		.prefix_share = DEFAULT_PREFIX_SHARE,
-		.guard = options->guard,
-	};
+	struct settings set;
 
+	settings_default(&set, bpf_map__max_entries(skeleton->maps.known_tuples),
+			 bpf_map__max_entries(skeleton->maps.used_cookies));
+	set.netns_cookie = netns_cookie();
+	set.policy = options->policy;
+	set.guard = options->guard;
 	if (options->epoch_seconds)
 		set.epoch_ms = options->epoch_seconds * 1000;
 	if (getrandom(&set.hash_seed, sizeof(set.hash_seed), 0) != sizeof(set.hash_seed))
@@ -337,11 +326,15 @@ static int create_instance(struct attachment *attachment)
 
 /* ---- iterators, the tracing program, the draining program ---- */
 
-/* Pins @fd in the place of what may be pinned there. bpffs renames over nothing, so there is a gap. */
+/* Pins @fd in the place of what may be pinned there. Whenever we are killed, one of the two is there. */
 static int pin_over(int fd, const char *path)
 {
-	unlink(path);
-	return bpf_obj_pin(fd, path) ? -errno : 0;
+	char fresh[PATH_MAX];
+
+	if (snprintf(fresh, sizeof(fresh), "%s_new", path) >= (int)sizeof(fresh))
+		return -ENAMETOOLONG;
+	unlink(fresh);
+	return bpf_obj_pin(fd, fresh) || rename(fresh, path) ? -errno : 0;
 }
 
 static int pin_iterator(const struct attachment *attachment, struct bpf_program *program)
@@ -385,6 +378,19 @@ static int attach_helpers(const struct attachment *attachment)
 
 /* ---- devices ---- */
 
+/* Whether the device has an XDP link of ours that works; by what name runs there? */
+static bool is_attached(const struct attachment *attachment, const struct netdev *dev, char program[16])
+{
+	return instance_link_read(&attachment->instance, dev->ifindex, LINK_XDP, program);
+}
+
+static bool is_answering(const struct attachment *attachment, const struct netdev *dev)
+{
+	char program[16];
+
+	return is_attached(attachment, dev, program) && !strcmp(program, "xdp_handshake");
+}
+
 static int link_create(const struct attachment *attachment, const struct netdev *dev,
 		       enum instance_link which, int program, int attach_type, __u32 flags)
 {
@@ -396,6 +402,7 @@ static int link_create(const struct attachment *attachment, const struct netdev 
 	if (fd < 0)
 		return fd;
 	instance_path(&attachment->instance, path, "links/%u/%s", dev->ifindex, instance_link_names[which]);
+	unlink(path);
 	if (bpf_obj_pin(fd, path))
 		error = -errno;
 	close(fd);
@@ -415,15 +422,65 @@ static int link_swap(const struct attachment *attachment, const struct netdev *d
 	return error;
 }
 
-static int attach_xdp(struct attachment *attachment, const struct netdev *dev, int program,
-		      struct interface *interface)
+/*
+ * The tc programs: in front of all others on the way in, since a program before ours that ends the chain
+ * would keep ACKs from being promoted; behind them on the way out: what they drop is not to be learned.
+ */
+static int link_tc(const struct attachment *attachment, const struct netdev *dev, enum instance_link which)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+
+	if (which == LINK_INGRESS)
+		return link_create(attachment, dev, which, bpf_program__fd(skeleton->progs.tc_promote),
+				   ATTACH_TCX_INGRESS, ATTACH_BEFORE);
+	return link_create(attachment, dev, which, bpf_program__fd(skeleton->progs.tc_learn),
+			   ATTACH_TCX_EGRESS, 0);
+}
+
+/* Notes what the programs cannot see of a device, in the place of what may be noted of it. */
+static int write_notes(const struct attachment *attachment, const struct netdev *dev, bool native)
+{
+	const int notes = attachment->instance.interfaces;
+	struct interface interface = {
+		.checksum_partial = dev->virtual,
+		.native = native,
+		.attached_ms = monotonic_ms(),
+	};
+	struct interface before;
+
+	memcpy(interface.name, dev->name, sizeof(interface.name));
+	if (!bpf_map_lookup_elem(notes, &dev->ifindex, &before) &&
+	    before.attached_ms < interface.attached_ms)
+		interface.attached_ms = before.attached_ms;
+	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
+		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
+	return EXIT_DONE;
+}
+
+/* The metadata of a generic program does not survive the copy that the kernel makes of a frame. */
+static int validate_in_tc(struct attachment *attachment)
+{
+	int error;
+
+	attachment->instance.set.flags |= SETTING_TC_VALIDATES;
+	error = instance_store_settings(&attachment->instance);
+	return error ? fail("cannot write the settings: %s", strerror(-error)) : EXIT_DONE;
+}
+
+static int attach_xdp(struct attachment *attachment, const struct netdev *dev, int program)
 {
 	enum attach_mode mode = attachment->options->mode;
-	int error = -EOPNOTSUPP;
+	int error = -EOPNOTSUPP, code;
 
 	if (mode != MODE_GENERIC) {
-		interface->native = 1;
+		code = write_notes(attachment, dev, true);
+		if (code)
+			return code;
 		error = link_create(attachment, dev, LINK_XDP, program, BPF_XDP, XDP_FLAGS_DRV_MODE);
+		if (!error && !strcmp(dev->driver, "veth"))
+			note("%s is a veth: its answers arrive only if its peer carries an XDP program too "
+			     "(README, Requirements)",
+			     dev->name);
 		if (!error)
 			return EXIT_DONE;
 		if (mode == MODE_NATIVE && error == -EOPNOTSUPP)
@@ -435,63 +492,54 @@ static int attach_xdp(struct attachment *attachment, const struct netdev *dev, i
 				    "may help, --mode generic works, slower",
 				    dev->name, dev->driver, strerror(-error));
 	}
-	interface->native = 0;
 	if (mode == MODE_AUTO)
 		note("%s: no native XDP (%s), using generic XDP, which is slower", dev->name,
 		     strerror(-error));
+	code = write_notes(attachment, dev, false);
+	code = code ?: validate_in_tc(attachment);
+	if (code)
+		return code;
 	error = link_create(attachment, dev, LINK_XDP, program, BPF_XDP, XDP_FLAGS_SKB_MODE);
 	if (error)
 		return fail("cannot attach XDP to %s: %s", dev->name, strerror(-error));
-	/* The metadata of a generic program does not survive the copy that the kernel makes of a frame. */
-	attachment->instance.set.flags |= SETTING_TC_VALIDATES;
-	error = instance_store_settings(&attachment->instance);
-	if (error)
-		return fail("cannot write the settings: %s", strerror(-error));
 	return EXIT_DONE;
 }
 
+/*
+ * Whenever we are killed, what is there can be attached again, or detached: the notes come first, and by
+ * them status and detach find the rest.
+ */
 static int attach_new_device(struct attachment *attachment, int i)
 {
-	const struct handshake_bpf *skeleton = attachment->skeleton;
 	const struct netdev *dev = &attachment->devices[i];
-	struct interface interface = {
-		.checksum_partial = dev->virtual,
-		.attached_ms = monotonic_ms(),
-	};
 	char path[PATH_MAX];
-	int error;
+	int code, error;
 
 	/* What is left of a device that had this number, if anything. */
 	instance_forget_interface(&attachment->instance, dev->ifindex);
-	memcpy(interface.name, dev->name, sizeof(interface.name));
 	attachment->is_new[i] = true;
+	code = write_notes(attachment, dev, attachment->options->mode != MODE_GENERIC);
+	if (code)
+		return code;
 	instance_path(&attachment->instance, path, "links/%u", dev->ifindex);
 	error = make_directory(path);
 	if (error)
 		return fail("cannot make %s: %s", path, strerror(-error));
 	/* Whoever validates must find the promoter in place, so that comes first. */
-	/*
-	 * In front of all others: a program before ours that ends the chain would keep ACKs from being
-	 * promoted. On the way out behind them: what they drop is not to be learned.
-	 */
-	error = link_create(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote),
-			    ATTACH_TCX_INGRESS, ATTACH_BEFORE);
-	error = error
-			?: link_create(attachment, dev, LINK_EGRESS,
-				       bpf_program__fd(skeleton->progs.tc_learn), ATTACH_TCX_EGRESS, 0);
+	error = link_tc(attachment, dev, LINK_INGRESS);
+	error = error ?: link_tc(attachment, dev, LINK_EGRESS);
 	if (error)
 		return fail("cannot attach tc programs to %s: %s", dev->name, strerror(-error));
-	error = attach_xdp(attachment, dev, bpf_program__fd(skeleton->progs.xdp_drain), &interface);
-	if (error)
-		return error;
-	if (bpf_map_update_elem(attachment->instance.interfaces, &dev->ifindex, &interface, BPF_ANY))
-		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
-	if (interface.native && !strcmp(dev->driver, "veth"))
-		note("%s is a veth: its answers arrive only if its peer carries an XDP program too "
-		     "(README, "
-		     "Requirements)",
-		     dev->name);
-	return EXIT_DONE;
+	return attach_xdp(attachment, dev, bpf_program__fd(attachment->skeleton->progs.xdp_drain));
+}
+
+/* Puts the new tc program in the place of the old one; where that was taken off, on the device. */
+static int renew_tc(const struct attachment *attachment, const struct netdev *dev, enum instance_link which,
+		    int program)
+{
+	int error = link_swap(attachment, dev, which, program);
+
+	return error == -ENOENT || error == -ENOLINK ? link_tc(attachment, dev, which) : error;
 }
 
 /* The device is ours already: swaps the programs, the promoter first. */
@@ -499,12 +547,13 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
 	const struct netdev *dev = &attachment->devices[i];
-	struct interface interface;
-	int error;
+	int error, code = dev->xdp_native ? EXIT_DONE : validate_in_tc(attachment);
 
-	error = link_swap(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
-	error = error ?: link_swap(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
-	attachment->was_drained[i] = drain;
+	if (code)
+		return code;
+	error = renew_tc(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
+	error = error ?: renew_tc(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
+	attachment->was_drained[i] = drain && is_answering(attachment, dev);
 	error = error
 			?: link_swap(attachment, dev, LINK_XDP,
 				     bpf_program__fd(drain ? skeleton->progs.xdp_drain
@@ -513,12 +562,7 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 		return fail("cannot replace the programs on %s: %s; detach it first", dev->name,
 			    strerror(-error));
 	/* A detach that waits for this device must see that it is wanted again. */
-	if (!bpf_map_lookup_elem(attachment->instance.interfaces, &dev->ifindex, &interface) &&
-	    interface.draining) {
-		interface.draining = 0;
-		bpf_map_update_elem(attachment->instance.interfaces, &dev->ifindex, &interface, BPF_EXIST);
-	}
-	return EXIT_DONE;
+	return write_notes(attachment, dev, dev->xdp_native);
 }
 
 /* ---- ports ---- */
@@ -582,6 +626,29 @@ static void forget_services(const struct instance *instance, const struct port_s
 	}
 }
 
+/* Puts right what no program of ours would write. Whatever else a service is learned from, it is learned
+ * anew. */
+static void mend_service(const struct instance *instance, const struct service_key *key,
+			 struct service *service)
+{
+	const unsigned long long now_ms = monotonic_ms();
+	const struct settings *set = &instance->set;
+	struct interface interface;
+
+	if (!bpf_map_lookup_elem(instance->interfaces, &key->ifindex, &interface))
+		service->checksum_partial = interface.checksum_partial;
+	if ((__u32)service->admission > SERVICE_REFUSED)
+		service->admission = SERVICE_WAITING;
+	if ((__u32)service->policy >= POLICIES)
+		service->policy = set->policy;
+	if ((__u32)service->guard >= GUARDS)
+		service->guard = set->guard;
+	if (service->speaks_first_ms > now_ms)
+		service->speaks_first_ms = 0;
+	if (service->awake_until_ms > now_ms + set->flood_hold_ms)
+		service->awake_until_ms = 0;
+}
+
 /*
  * Services whose policy or guard has changed, and those that the stack had refused, which are tried again.
  * The listener is found with the next SYN-ACK.
@@ -604,10 +671,22 @@ static void write_services(const struct instance *instance, const struct attach_
 			service.guard = options->guard;
 		if (service.admission == SERVICE_REFUSED)
 			service.admission = SERVICE_WAITING;
-		if (service.policy != before.policy || service.guard != before.guard ||
-		    service.admission != before.admission)
+		mend_service(instance, &key, &service);
+		if (memcmp(&service, &before, sizeof(service)))
 			bpf_map_update_elem(instance->services, &key, &service, BPF_EXIST);
 	}
+}
+
+/* The same for the refusal of a layout of cookies, which ends by itself within seconds (bpf/forging.h). */
+static void mend_forging(const struct instance *instance)
+{
+	const struct forging none = {};
+	const __u32 zero = 0;
+	struct forging forging;
+
+	if (!bpf_map_lookup_elem(instance->forgings, &zero, &forging) &&
+	    forging.until_ms > monotonic_ms() + FORGING_AHEAD_MS)
+		bpf_map_update_elem(instance->forgings, &zero, &none, BPF_ANY);
 }
 
 static int change_settings(struct attachment *attachment)
@@ -634,13 +713,13 @@ static int change_settings(struct attachment *attachment)
 	if (options->prefix_share)
 		set->prefix_share = options->prefix_share;
 	set->resets = 0;
-	write_services(&attachment->instance, options);
 	if (options->mark_given)
 		set->mark = options->mark;
 	if (options->flood_rate)
 		set->flood_rate = options->flood_rate;
 	if (options->flood_hold_ms)
 		set->flood_hold_ms = options->flood_hold_ms;
+	mend_forging(&attachment->instance);
 	return instance_store_settings(&attachment->instance);
 }
 
@@ -674,13 +753,12 @@ static void undo(struct attachment *attachment)
 	if (attachment->made_path)
 		rmdir(attachment->options->common.pin_path);
 	if (attachment->mounted)
-		umount("/sys/fs/bpf");
+		bpffs_release();
 }
 
 static void release(struct attachment *attachment)
 {
-	if (attachment->opened)
-		instance_close(&attachment->instance);
+	instance_close(&attachment->instance);
 	if (attachment->lock >= 0)
 		close(attachment->lock);
 	handshake_bpf__destroy(attachment->skeleton);
@@ -689,14 +767,25 @@ static void release(struct attachment *attachment)
 	free(attachment->was_drained);
 }
 
-/* Whether the device has links of ours that work. */
-static bool is_attached(const struct attachment *attachment, const struct netdev *dev)
+/*
+ * Forgets a device that is gone, if one that is to be attached has its name now, or if it never was:
+ * `detach` would take the name for the new one's.
+ */
+static int forget_gone(unsigned int ifindex, const struct interface *interface, void *context)
 {
-	int fd = instance_link_open(&attachment->instance, dev->ifindex, LINK_XDP);
+	const struct attachment *attachment = context;
+	bool named = false, namesake = false;
+	char path[PATH_MAX], program[16];
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 && dev->xdp_program;
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		named |= attachment->devices[i].ifindex == ifindex;
+		namesake |= !strncmp(attachment->devices[i].name, interface->name, sizeof(interface->name));
+	}
+	instance_path(&attachment->instance, path, "links/%u", ifindex);
+	if (!named && !instance_link_read(&attachment->instance, ifindex, LINK_XDP, program) &&
+	    (namesake || access(path, F_OK)))
+		instance_forget_interface(&attachment->instance, ifindex);
+	return 0;
 }
 
 /* Programs on, filter filled, and only then answering. What can fail comes first. */
@@ -705,12 +794,16 @@ static int go_live(struct attachment *attachment)
 	const struct attach_options *options = attachment->options;
 	struct port_set ports = {};
 	bool drain = false, added;
+	char program[16];
 	int code, error;
 
+	instance_each_interface(&attachment->instance, forget_gone, attachment);
 	for (int i = 0; i < options->interface_count; i++) {
-		if (is_attached(attachment, &attachment->devices[i]))
+		/* Not answering: a detach is under way, or an attach was cut short before the filter was
+		 * filled. */
+		drain |= !is_answering(attachment, &attachment->devices[i]);
+		if (is_attached(attachment, &attachment->devices[i], program))
 			continue;
-		drain = true;
 		code = attach_new_device(attachment, i);
 		if (code)
 			return code;
@@ -735,10 +828,12 @@ static int go_live(struct attachment *attachment)
 			if (code)
 				return code;
 		}
+	write_services(&attachment->instance, options);
 	error = write_ports(&attachment->instance, &ports);
 	if (error)
 		return fail("cannot write the ports: %s", strerror(-error));
-	error = drain ? instance_refill(&attachment->instance) : 0;
+	/* Also where nothing is new: somebody may have written to the filter. */
+	error = instance_refill(&attachment->instance);
 	if (error)
 		return fail("cannot list the stack's connections: %s", strerror(-error));
 	for (int i = 0; drain && i < options->interface_count; i++) {
@@ -873,11 +968,12 @@ static int attach_all(struct attachment *attachment)
 	code = code ?: take_path(attachment);
 	if (code)
 		return code;
-	attachment->instance.pin_path = options->common.pin_path;
 	instance_path(&attachment->instance, path, "settings");
 	attachment->fresh = access(path, F_OK) != 0;
 	if (!attachment->fresh)
 		code = open_running(attachment);
+	else if (instance_kind(options->common.pin_path) == INSTANCE_REMAINS)
+		instance_unpin(&attachment->instance);
 	code = code ?: check_programs(attachment);
 	code = code ?: check_firewall(attachment);
 	code = code ?: load(attachment);
@@ -892,8 +988,10 @@ static int attach_all(struct attachment *attachment)
 int attach(const struct attach_options *options)
 {
 	struct attachment attachment = { .options = options, .lock = -1 };
-	int code = attach_all(&attachment);
+	int code;
 
+	instance_init(&attachment.instance, options->common.pin_path);
+	code = attach_all(&attachment);
 	if (code)
 		undo(&attachment);
 	release(&attachment);

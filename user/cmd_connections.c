@@ -77,7 +77,7 @@ static bool same_connection(const struct connection *connection, const struct so
 static void add_facts(json_t *row, const struct connection *connection)
 {
 	const bool scaled = connection->options & OPTION_WSCALE;
-	const unsigned long long age_ms = monotonic_ms() - connection->promoted_ms;
+	const unsigned long long age_ms = elapsed_ms(connection->promoted_ms);
 	char text[64], age[16];
 
 	options_text(connection, text);

@@ -15,6 +15,8 @@
 #include <bpf/bpf.h>
 
 #include "command.h"
+#include "cookie.h"
+#include "format.h"
 #include "instance.h"
 #include "log.h"
 
@@ -37,22 +39,27 @@ static int choose(unsigned int ifindex, const struct interface *interface, void 
 	if (chosen->count < INTERFACES_MAX) {
 		chosen->ifindex[chosen->count] = ifindex;
 		memcpy(chosen->name[chosen->count], interface->name, sizeof(interface->name));
-		chosen->name[chosen->count++][15] = '\0';
+		chosen->name[chosen->count][15] = '\0';
+		format_plain(chosen->name[chosen->count++]);
 	}
 	return 0;
 }
 
-/* Of all interfaces that we hold, those that were named; a deleted device is known by its last name. */
-/* Two may have had one name: the one that is there now counts. */
+/*
+ * Of all interfaces that we hold, those that were named; a deleted device is known by its last name. Two
+ * may have had one name: the one that is there now counts. What is there is there in one network namespace,
+ * and this may be another.
+ */
 static int choose_named(const struct instance *instance, char **names, int count, struct chosen *chosen)
 {
+	const bool here = instance->set.netns_cookie == netns_cookie();
 	struct chosen held = {};
 
 	instance_each_interface(instance, choose, &held);
 	for (int i = 0; i < count; i++) {
 		int j = 0;
 
-		while (j < held.count && held.ifindex[j] != if_nametoindex(names[i]))
+		while (j < held.count && (!here || held.ifindex[j] != if_nametoindex(names[i])))
 			j++;
 		if (j == held.count)
 			for (j = 0; j < held.count && strcmp(held.name[j], names[i]);)
@@ -65,37 +72,16 @@ static int choose_named(const struct instance *instance, char **names, int count
 	return EXIT_DONE;
 }
 
-static void drain_one(const struct instance *instance, unsigned int ifindex)
-{
-	struct interface interface;
-	char path[PATH_MAX];
-	int link, program;
+/* ---- draining ---- */
 
-	instance_path(instance, path, "programs/xdp_drain");
-	program = bpf_obj_get(path);
-	link = instance_link_open(instance, ifindex, LINK_XDP);
-	if (program >= 0 && link >= 0)
-		bpf_link_update(link, program, NULL);
-	if (program >= 0)
-		close(program);
-	if (link >= 0)
-		close(link);
-	if (!bpf_map_lookup_elem(instance->interfaces, &ifindex, &interface)) {
-		interface.draining = 1;
-		bpf_map_update_elem(instance->interfaces, &ifindex, &interface, BPF_EXIST);
-	}
-}
-
-/* Stops answering, and waits for the cookies in flight. False if a signal cut it short. */
-static bool drain(const struct instance *instance, const struct chosen *chosen)
+/* Waits for the cookies in flight. False if a signal cut it short. */
+static bool wait_for_cookies(unsigned long epoch_ms)
 {
-	const int life_ms = (int)(2 * instance->set.epoch_ms);
+	const int life_ms = (int)(2 * epoch_ms);
 	struct pollfd wait = { .events = POLLIN };
 	sigset_t signals;
 	bool waited;
 
-	for (int i = 0; i < chosen->count; i++)
-		drain_one(instance, chosen->ifindex[i]);
 	note("no longer answering; waiting %d s for handshakes in flight (--now does not wait)",
 	     life_ms / 1000);
 	sigemptyset(&signals);
@@ -106,7 +92,44 @@ static bool drain(const struct instance *instance, const struct chosen *chosen)
 	waited = !poll(&wait, 1, life_ms);
 	if (wait.fd >= 0)
 		close(wait.fd);
+	if (!waited)
+		fail("interrupted: the interfaces still validate, and pass every SYN to the stack; detach "
+		     "again "
+		     "to finish, or attach");
 	return waited;
+}
+
+static int drain_failed(const char *name, int error)
+{
+	return fail(
+		"cannot stop answering on %s: %s; attach it again, or detach --now, with which handshakes "
+		"in flight are lost",
+		name, strerror(-error));
+}
+
+/* Stops answering. *drained: there is something to wait for, as there is not for devices that are gone. */
+static int drain(struct instance *instance, const struct chosen *chosen, bool *drained)
+{
+	int code = instance_lock(instance);
+
+	/* Under the lock, or an attach might have the last word on the program, and we on the notes. */
+	for (int i = 0; !code && i < chosen->count; i++) {
+		int error = instance_drain_link(instance, chosen->ifindex[i]);
+		struct interface interface;
+
+		if (error && error != -ENOLINK) {
+			code = drain_failed(chosen->name[i], error);
+			break;
+		}
+		*drained |= !error;
+		if (!bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface)) {
+			interface.draining = 1;
+			bpf_map_update_elem(instance->interfaces, &chosen->ifindex[i], &interface,
+					    BPF_EXIST);
+		}
+	}
+	instance_unlock(instance);
+	return code;
 }
 
 static int count_interface(unsigned int ifindex, const struct interface *interface, void *context)
@@ -119,20 +142,28 @@ static int count_interface(unsigned int ifindex, const struct interface *interfa
 
 static int detach(struct instance *instance, const struct chosen *chosen, bool now)
 {
-	int left = 0, code;
+	bool drained = false;
+	int left = 0, code = EXIT_DONE;
 
-	if (!now && chosen->count && !drain(instance, chosen))
-		return fail("interrupted: the interfaces still validate, and pass every SYN to the stack; "
-			    "detach "
-			    "again to finish, or attach");
-	/* Not locked while waiting: others may look and attach meanwhile. */
+	if (!now && chosen->count)
+		code = drain(instance, chosen, &drained);
+	if (!code && drained && !wait_for_cookies(instance->set.epoch_ms))
+		code = EXIT_FAILED;
+	if (code)
+		return code;
+	/* Not locked while waiting: others may look and attach meanwhile, or detach. */
+	if (access(instance->pin_path, F_OK)) {
+		note("somebody else has detached meanwhile");
+		return EXIT_DONE;
+	}
 	code = instance_lock(instance);
 	if (code)
 		return code;
 	for (int i = 0; i < chosen->count; i++) {
 		struct interface interface;
 
-		if (!now && !bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) &&
+		if (drained &&
+		    !bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) &&
 		    !interface.draining) {
 			note("%s was attached again meanwhile: left alone", chosen->name[i]);
 			continue;
@@ -142,6 +173,86 @@ static int detach(struct instance *instance, const struct chosen *chosen, bool n
 	instance_each_interface(instance, count_interface, &left);
 	if (!left)
 		instance_remove(instance);
+	return EXIT_DONE;
+}
+
+/* ---- what cannot be opened: of another layout, or left by somebody who was killed ---- */
+
+struct unreadable {
+	const struct instance *instance;
+	bool drained;
+	int kept, code;
+};
+
+static int drain_unreadable(unsigned int ifindex, void *context)
+{
+	struct unreadable *unreadable = context;
+	int error = instance_drain_link(unreadable->instance, ifindex);
+	char name[IF_NAMESIZE];
+
+	if (!error)
+		unreadable->drained = true;
+	else if (error != -ENOLINK)
+		unreadable->code = drain_failed(if_indextoname(ifindex, name) ?: "a device", error);
+	return unreadable->code;
+}
+
+static int forget_unreadable(unsigned int ifindex, void *context)
+{
+	struct unreadable *unreadable = context;
+	char program[16];
+
+	/* Somebody who knows the layout has attached it again. */
+	if (unreadable->drained && instance_link_read(unreadable->instance, ifindex, LINK_XDP, program) &&
+	    strcmp(program, "xdp_drain"))
+		unreadable->kept++;
+	else
+		instance_forget_interface(unreadable->instance, ifindex);
+	return 0;
+}
+
+static bool is_unreadable(const char *pin_path)
+{
+	const enum instance_kind kind = instance_kind(pin_path);
+
+	return kind == INSTANCE_UNREADABLE || kind == INSTANCE_REMAINS;
+}
+
+/* By links and programs alone, which are the same in all layouts. -1: it can be opened after all. */
+static int detach_unreadable(const char *pin_path, bool now)
+{
+	unsigned long epoch_ms;
+	struct instance instance;
+	struct unreadable unreadable = { .instance = &instance };
+
+	instance_init(&instance, pin_path);
+	instance.lock = instance_lock_path(pin_path);
+	/* Its maker may have had the lock until now. */
+	if (instance.lock < 0 || !is_unreadable(pin_path)) {
+		instance_unlock(&instance);
+		return -1;
+	}
+	epoch_ms = instance_epoch_ms(pin_path);
+	if (epoch_ms < 1000 || epoch_ms > 3600000)
+		epoch_ms = COOKIE_EPOCH_MS;
+	if (!now)
+		instance_each_link(&instance, drain_unreadable, &unreadable);
+	instance_unlock(&instance);
+	if (!unreadable.code && unreadable.drained && !wait_for_cookies(epoch_ms))
+		unreadable.code = EXIT_FAILED;
+	if (unreadable.code)
+		return unreadable.code;
+	instance.lock = instance_lock_path(pin_path);
+	if (instance.lock < 0)
+		return fail("cannot lock %s: %s", pin_path, strerror(-instance.lock));
+	instance_each_link(&instance, forget_unreadable, &unreadable);
+	if (!unreadable.kept)
+		instance_remove(&instance);
+	instance_unlock(&instance);
+	if (unreadable.kept)
+		note("%d interfaces were attached again meanwhile: left alone", unreadable.kept);
+	else if (!access(pin_path, F_OK))
+		note("%s holds something else as well, which is left there", pin_path);
 	return EXIT_DONE;
 }
 
@@ -172,6 +283,11 @@ int command_detach(const struct command *command, int argc, char **argv)
 		return usage_fail("detach needs interfaces, or --all");
 	if (argc - optind > INTERFACES_MAX)
 		return usage_fail("more than %d interfaces", INTERFACES_MAX);
+	if (all && is_unreadable(common.pin_path)) {
+		code = detach_unreadable(common.pin_path, now);
+		if (code >= 0)
+			return code;
+	}
 	code = instance_open(&instance, common.pin_path, false);
 	if (code)
 		return code;

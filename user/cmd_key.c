@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "command.h"
 #include "format.h"
@@ -21,7 +20,7 @@ static int show(const struct instance *instance, bool json)
 
 	if (slot < 0)
 		return fail("no master key applies: xdp-handshake key rotate makes one");
-	age = (unsigned long long)time(NULL) - key.created_s;
+	age = key_age_s(&key);
 	key_fingerprint(&key, fingerprint);
 	explicit_bzero(&key, sizeof(key));
 	if (!json) {

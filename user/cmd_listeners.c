@@ -101,12 +101,12 @@ static const char *service_reason(const struct instance *instance, const struct 
 		return "nothing listens any more";
 	if (service->synack.listener_kind)
 		return kind_reason(service->synack.listener_kind);
-	if (service->admission == SERVICE_WAITING)
-		return "learned; waits for a canary";
 	if (service->admission == SERVICE_REFUSED)
 		return "the stack reset what was promoted: see status";
 	if (service->admission == SERVICE_OTHER_WAY)
 		return "its answers leave by another way";
+	if (service->admission != SERVICE_ADMITTED)
+		return "learned; waits for a canary";
 	if (instance_unanswered(instance, service))
 		return "the stack does not answer";
 	if (service->policy == POLICY_SHADOW)
@@ -133,7 +133,7 @@ static json_t *vlan_id(__u32 number)
 /* How long ago that was, as a number and for people; nothing if it never was. */
 static void add_moment(json_t *row, const char *name, unsigned long long then_ms)
 {
-	const unsigned long long now_ms = monotonic_ms(), ago_ms = now_ms > then_ms ? now_ms - then_ms : 0;
+	const unsigned long long ago_ms = elapsed_ms(then_ms);
 	char key[32], age[16];
 
 	if (!then_ms)
@@ -157,12 +157,13 @@ static json_t *service_row(const struct instance *instance, const struct service
 
 	format_endpoint(&key->address, key->port, endpoint);
 	if_indextoname(key->ifindex, device);
+	format_plain(device);
 	json_object_set_new(row, "local", json_string(endpoint));
 	json_object_set_new(row, "device", json_string(device));
 	json_object_set_new(row, "vlan", vlan_id(key->vlan));
 	json_object_set_new(row, "vlan_outer", vlan_id(key->vlan >> 16));
-	json_object_set_new(row, "policy", json_string(policy_names[service->policy % POLICIES]));
-	json_object_set_new(row, "guard", json_string(guard_names[service->guard % GUARDS]));
+	json_object_set_new(row, "policy", json_string(policy_name(service->policy)));
+	json_object_set_new(row, "guard", json_string(guard_name(service->guard)));
 	json_object_set_new(row, "awake",
 			    service->policy == POLICY_FLOOD
 				    ? json_boolean(monotonic_ms() < service->awake_until_ms)
@@ -196,7 +197,7 @@ static json_t *bare_row(const struct instance *instance, const struct socket_rec
 
 	format_endpoint(&socket->tuple.local, socket->tuple.local_port, endpoint);
 	json_object_set_new(row, "local", json_string(endpoint));
-	json_object_set_new(row, "policy", json_string(policy_names[instance->set.policy % POLICIES]));
+	json_object_set_new(row, "policy", json_string(policy_name(instance->set.policy)));
 	json_object_set_new(row, "admitted", json_false());
 	json_object_set_new(row, "reason",
 			    json_string(socket->listener_kind ? kind_reason(socket->listener_kind)

@@ -59,7 +59,7 @@ static int turn_generation(struct instance *instance)
 
 /* What is remembered from one round to the next. */
 struct memory {
-	unsigned long long full;       /* connections that found no room, so far */
+	unsigned long long lost;       /* connections that found no room, so far */
 	unsigned long long changed_ms; /* when that was another number last */
 };
 
@@ -71,11 +71,13 @@ static void end_fullness(struct instance *instance, struct memory *memory)
 {
 	const unsigned long long now_ms = monotonic_ms();
 	struct counters counters;
+	unsigned long long lost;
 
 	if (counters_read(instance, &counters))
 		return;
-	if (counters.connections_full != memory->full || !memory->changed_ms) {
-		memory->full = counters.connections_full;
+	lost = counters.connections_full + counters.connections_no_memory;
+	if (lost != memory->lost || !memory->changed_ms) {
+		memory->lost = lost;
 		memory->changed_ms = now_ms;
 	}
 	if (instance->set.flags & SETTING_CONNECTIONS_FULL &&

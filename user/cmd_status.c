@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #include <errno.h>
-#include <limits.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -18,6 +16,7 @@
 #include "instance.h"
 #include "keys.h"
 #include "log.h"
+#include "netdev.h"
 #include "output.h"
 #include "ports.h"
 #include "probe.h"
@@ -47,51 +46,51 @@ static void warn(struct status *status, const char *format, ...)
 	va_end(arguments);
 }
 
-/*
- * The number of the program that `detach` puts in the place of the other, 0 if it cannot be told. The name
- * of a program would say as much, but to find one by its number takes CAP_SYS_ADMIN.
- */
-static __u32 drain_program(const struct instance *instance)
+/* What has become of a device of that number, which is not there any more; @name is its last one. */
+static void warn_of_gone(struct status *status, const char *name)
 {
-	struct bpf_prog_info info = {};
-	__u32 length = sizeof(info);
-	char path[PATH_MAX];
-	int fd;
-
-	instance_path(instance, path, "programs/xdp_drain");
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return 0;
-	if (bpf_obj_get_info_by_fd(fd, &info, &length))
-		info.id = 0;
-	close(fd);
-	return info.id;
+	if (if_nametoindex(name))
+		warn(status,
+		     "interface %s is gone, and another one has its name now: xdp-handshake attach %s "
+		     "protects "
+		     "that",
+		     name, name);
+	else
+		warn(status, "interface %s is gone: xdp-handshake detach %s forgets it", name, name);
 }
 
-/* What the device is doing, by the program that its link holds. */
-static const char *interface_state(struct status *status, unsigned int ifindex,
-				   const struct interface *interface)
+/* What the device is doing, by the programs that its links hold. */
+static const char *interface_state(struct status *status, unsigned int ifindex, const char *name,
+				   bool there)
 {
-	struct bpf_link_info info = {};
-	__u32 length = sizeof(info);
-	int fd = instance_link_open(status->instance, ifindex, LINK_XDP);
-	char name[16] = "";
+	char program[16];
 
-	if (fd >= 0) {
-		bpf_obj_get_info_by_fd(fd, &info, &length);
-		close(fd);
-	}
-	if (fd < 0 || !info.xdp.ifindex || !if_indextoname(ifindex, name)) {
-		warn(status, "interface %s is gone: xdp-handshake detach %s forgets it", interface->name,
-		     interface->name);
+	if (!there) {
+		warn_of_gone(status, name);
 		return "gone";
 	}
-	if (interface->draining || info.prog_id == drain_program(status->instance)) {
+	if (!instance_link_read(status->instance, ifindex, LINK_XDP, program)) {
+		warn(status,
+		     "no program is on %s, its SYNs go to the stack: xdp-handshake attach %s puts it on, "
+		     "detach %s forgets it",
+		     name, name, name);
+		return "off";
+	}
+	if (!strcmp(program, "xdp_drain")) {
 		warn(status,
 		     "%s is draining, its SYNs go to the stack: xdp-handshake detach %s finishes, "
 		     "attach resumes",
-		     interface->name, interface->name);
+		     name, name);
 		return "draining";
+	}
+	if (!instance_link_read(status->instance, ifindex, LINK_INGRESS, program) ||
+	    !instance_link_read(status->instance, ifindex, LINK_EGRESS, program)) {
+		warn(status,
+		     "tc programs of %s were taken off, so what it answers does not become a connection, "
+		     "or is no "
+		     "longer learned: xdp-handshake attach %s puts them on",
+		     name, name);
+		return "failing";
 	}
 	return "answering";
 }
@@ -99,38 +98,45 @@ static const char *interface_state(struct status *status, unsigned int ifindex,
 static int add_interface(unsigned int ifindex, const struct interface *interface, void *context)
 {
 	struct status *status = context;
-	unsigned long long age = (monotonic_ms() - interface->attached_ms) / 1000;
+	const unsigned long long age = elapsed_ms(interface->attached_ms) / 1000;
+	char name[IF_NAMESIZE], age_text[16];
+	struct netdev dev = { .ifindex = ifindex };
 	unsigned int *ifindexes;
-	char age_text[16];
+	bool native, there;
 
 	ifindexes = realloc(status->ifindex, ((size_t)status->interface_count + 1) * sizeof(*ifindexes));
 	if (ifindexes) {
 		status->ifindex = ifindexes;
 		status->ifindex[status->interface_count++] = ifindex;
 	}
+	/* What was noted of it may be an older name, or anything, if others have written there. */
+	there = if_indextoname(ifindex, name);
+	if (!there)
+		snprintf(name, sizeof(name), "%.*s", (int)sizeof(interface->name) - 1, interface->name);
+	format_plain(name);
+	native = there && !netdev_read_xdp(&dev) && dev.xdp_program ? dev.xdp_native : interface->native;
 	format_age(age, age_text);
 	json_array_append_new(status->interfaces,
-			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "name", interface->name,
-					"ifindex", (int)ifindex, "mode",
-					interface->native ? "native" : "generic", "promote", "reqsk",
-					"state", interface_state(status, ifindex, interface), "attached_s",
-					(json_int_t)age, "attached", age_text));
-	status->generic |= !interface->native;
-	if (!interface->native)
+			      json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:s}", "name", name, "ifindex",
+					(int)ifindex, "mode", native ? "native" : "generic", "promote",
+					"reqsk", "state", interface_state(status, ifindex, name, there),
+					"attached_s", (json_int_t)age, "attached", age_text));
+	status->generic |= !native;
+	if (!native && there)
 		warn(status,
 		     "%s is attached in generic mode, which is slower: a driver with native XDP, then "
 		     "detach and attach again",
-		     interface->name);
+		     name);
 	return 0;
 }
 
 /* What has not found room, and what nobody sees to. */
 static void warn_of_losses(struct status *status)
 {
-	const unsigned long long now_ms = monotonic_ms(), turned_ms = status->instance->set.turned_ms;
+	const unsigned long long turned_ms = status->instance->set.turned_ms;
 	struct counters counters;
 
-	if (!turned_ms || now_ms - turned_ms > TURN_LATE_MS)
+	if (!turned_ms || elapsed_ms(turned_ms) > TURN_LATE_MS)
 		warn(status, "nobody empties the filter of held tuples, so that it slowly fills: slower, "
 			     "never wrong; "
 			     "xdp-handshake run does it");
@@ -142,6 +148,12 @@ static void warn_of_losses(struct status *status)
 		     "forgets "
 		     "what is closed, --connections N makes it larger",
 		     (unsigned long long)counters.connections_full);
+	if (counters.connections_no_memory)
+		warn(status,
+		     "%llu promoted connections are not recorded for want of memory: a higher memory limit "
+		     "for "
+		     "the control group that attached",
+		     (unsigned long long)counters.connections_no_memory);
 	if (counters.used_evicted)
 		warn(status,
 		     "%llu used cookies were forgotten before their time: --connections N makes the table "
@@ -162,7 +174,7 @@ static void warn_of_forging(struct status *status)
 
 	if (bpf_map_lookup_elem(status->instance->forgings, &zero, &forging) || now_ms >= forging.until_ms)
 		return;
-	format_age((now_ms - forging.since_ms) / 1000, since);
+	format_age(elapsed_ms(forging.since_ms) / 1000, since);
 	warn(status,
 	     "more than %u wrong cookies without timestamps a second: for %s handshakes without them are "
 	     "left "
@@ -182,8 +194,7 @@ static json_t *keys_status(struct status *status)
 	}
 	key_fingerprint(&key, fingerprint);
 	object = json_pack("{s:s, s:I, s:i}", "fingerprint", fingerprint, "age_s",
-			   (json_int_t)((unsigned long long)time(NULL) - key.created_s), "epoch_ms",
-			   (int)status->instance->set.epoch_ms);
+			   (json_int_t)key_age_s(&key), "epoch_ms", (int)status->instance->set.epoch_ms);
 	explicit_bzero(&key, sizeof(key));
 	return object;
 }
@@ -288,6 +299,8 @@ int command_status(const struct command *command, int argc, char **argv)
 		return code;
 	status.interfaces = json_array();
 	status.warnings = json_array();
+	if (instance.damaged)
+		warn(&status, "the settings hold what was never set: xdp-handshake attach puts them right");
 	instance_each_interface(&instance, add_interface, &status);
 	keys = keys_status(&status);
 	services = count_services(&instance);

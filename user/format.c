@@ -123,3 +123,17 @@ unsigned long long monotonic_ms(void)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000;
 }
+
+unsigned long long elapsed_ms(unsigned long long then_ms)
+{
+	const unsigned long long now_ms = monotonic_ms();
+
+	return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
+void format_plain(char *text)
+{
+	for (; *text; text++)
+		if (*text < 0x20 || *text > 0x7e)
+			*text = '?';
+}

@@ -41,4 +41,11 @@ void format_age(unsigned long long seconds, char text[16]);
 /* Milliseconds of CLOCK_MONOTONIC: the clock of abi.h. */
 unsigned long long monotonic_ms(void);
 
+/* Milliseconds since then; none since what is yet to come. */
+unsigned long long elapsed_ms(unsigned long long then_ms);
+
+/* Anybody may choose a name, and root reads it on a terminal: what is not plain ASCII becomes a question
+ * mark. */
+void format_plain(char *text);
+
 #endif

@@ -20,9 +20,12 @@
 #include <linux/magic.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 
 #include "format.h"
 #include "log.h"
+#include "netdev.h"
+#include "settings.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -104,9 +107,12 @@ static bool mount_namespace_private(void)
 	return false;
 }
 
+#define BPFFS "/sys/fs/bpf"
+
 int bpffs_ensure(const char *pin_path, bool *mounted)
 {
-	static const char root[] = "/sys/fs/bpf";
+	static const char root[] = BPFFS;
+	int code = EXIT_DONE, lock;
 	char path[PATH_MAX];
 
 	*mounted = false;
@@ -126,10 +132,32 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 			    "with it: enter the network namespace alone (nsenter --net=/run/netns/NAME "
 			    "xdp-handshake …) instead of ip netns exec",
 			    root);
-	if (mount("bpf", root, "bpf", 0, "mode=0700"))
-		return fail("cannot mount a bpf file system at %s: %s", root, strerror(errno));
-	*mounted = true;
-	return EXIT_DONE;
+	/* One at a time, or the second file system would hide the first one, and the pins in it. */
+	lock = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (lock < 0 || flock(lock, LOCK_EX))
+		code = fail("cannot lock %s: %s", root, strerror(errno));
+	else if (!on_bpffs(root))
+		*mounted = !mount("bpf", root, "bpf", 0, "mode=0700");
+	if (!code && !on_bpffs(root))
+		code = fail("cannot mount a bpf file system at %s: %s", root, strerror(errno));
+	if (lock >= 0)
+		close(lock);
+	return code;
+}
+
+void bpffs_release(void)
+{
+	DIR *dir = opendir(BPFFS);
+	struct dirent *entry;
+	bool used = false;
+
+	/* What has a dot in its name is the kernel's own. */
+	while (dir && (entry = readdir(dir)))
+		used |= !strchr(entry->d_name, '.');
+	if (dir)
+		closedir(dir);
+	if (dir && !used)
+		umount(BPFFS);
 }
 
 /* ---- opening ---- */
@@ -137,108 +165,274 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 static const struct {
 	const char *name;
 	size_t offset;
+	enum bpf_map_type type;
 } instance_maps[] = {
 	/* The first one to be looked for, and the last one to be pinned: where it is, all are. */
-	{ "settings", offsetof(struct instance, settings) },
-	{ "services", offsetof(struct instance, services) },
-	{ "connections", offsetof(struct instance, connections) },
-	{ "known_tuples", offsetof(struct instance, known_tuples) },
-	{ "used_cookies", offsetof(struct instance, used_cookies) },
-	{ "keys", offsetof(struct instance, keys) },
-	{ "ports", offsetof(struct instance, ports) },
-	{ "interfaces", offsetof(struct instance, interfaces) },
-	{ "counters", offsetof(struct instance, counters) },
-	{ "forgings", offsetof(struct instance, forgings) },
-	{ "events", offsetof(struct instance, events) },
+	{ "settings", offsetof(struct instance, settings), BPF_MAP_TYPE_ARRAY },
+	{ "services", offsetof(struct instance, services), BPF_MAP_TYPE_HASH },
+	{ "connections", offsetof(struct instance, connections), BPF_MAP_TYPE_HASH },
+	{ "known_tuples", offsetof(struct instance, known_tuples), BPF_MAP_TYPE_ARRAY },
+	{ "used_cookies", offsetof(struct instance, used_cookies), BPF_MAP_TYPE_ARRAY },
+	{ "keys", offsetof(struct instance, keys), BPF_MAP_TYPE_ARRAY },
+	{ "ports", offsetof(struct instance, ports), BPF_MAP_TYPE_ARRAY },
+	{ "interfaces", offsetof(struct instance, interfaces), BPF_MAP_TYPE_HASH },
+	{ "counters", offsetof(struct instance, counters), BPF_MAP_TYPE_PERCPU_ARRAY },
+	{ "forgings", offsetof(struct instance, forgings), BPF_MAP_TYPE_ARRAY },
+	{ "events", offsetof(struct instance, events), BPF_MAP_TYPE_RINGBUF },
 };
+
+/* What else we pin, in the order of removal: what is in a directory before the directory. */
+static const char *const instance_pins[] = {
+	"links/track",	    "links/track_new",	  "links",
+	"sockets",	    "sockets_new",	  "known_refill",
+	"known_refill_new", "programs/xdp_drain", "programs/xdp_drain_new",
+	"programs",
+};
+
+#define LENGTH(array) (sizeof(array) / sizeof(*(array)))
 
 static int *instance_map(struct instance *instance, size_t i)
 {
 	return (int *)((char *)instance + instance_maps[i].offset);
 }
 
+void instance_init(struct instance *instance, const char *pin_path)
+{
+	memset(instance, 0, sizeof(*instance));
+	instance->pin_path = pin_path;
+	instance->lock = -1;
+	for (size_t i = 0; i < LENGTH(instance_maps); i++)
+		*instance_map(instance, i) = -1;
+}
+
 void instance_close(struct instance *instance)
 {
-	for (size_t i = 0; i < sizeof(instance_maps) / sizeof(*instance_maps); i++)
+	for (size_t i = 0; i < LENGTH(instance_maps); i++) {
 		if (*instance_map(instance, i) >= 0)
 			close(*instance_map(instance, i));
-	if (instance->lock >= 0)
-		close(instance->lock);
+		*instance_map(instance, i) = -1;
+	}
+	instance_unlock(instance);
+}
+
+static __u32 map_entries(int fd)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &length) ? 0 : info.max_entries;
 }
 
 /*
  * Reads the settings, if they are of our layout. Their size is looked at first: the kernel copies as much
  * as the map has, and those of another version may have more. Other versions may lack other maps, too.
+ * Returns 0, -EPROTO for another layout, or another -errno.
  */
-static int read_settings(struct instance *instance)
+static int read_settings(int settings, struct settings *set)
 {
 	const __u32 zero = 0;
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info), *value;
 	int error;
 
-	if (bpf_obj_get_info_by_fd(instance->settings, &info, &length))
-		return fail("cannot look at %s/settings: %s", instance->pin_path, strerror(errno));
-	value = calloc(1, info.value_size + sizeof(instance->set));
+	if (bpf_obj_get_info_by_fd(settings, &info, &length))
+		return -errno;
+	value = calloc(1, info.value_size + sizeof(*set));
 	if (!value)
-		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(ENOMEM));
-	error = bpf_map_lookup_elem(instance->settings, &zero, value) ? errno : 0;
-	memcpy(&instance->set, value, sizeof(instance->set));
+		return -ENOMEM;
+	error = bpf_map_lookup_elem(settings, &zero, value) ? -errno : 0;
+	memcpy(set, value, sizeof(*set));
 	free(value);
-	if (error)
-		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(error));
-	if (instance->set.layout != ABI_LAYOUT || info.value_size != sizeof(instance->set))
+	if (!error && (set->layout != ABI_LAYOUT || info.value_size != sizeof(*set)))
+		error = -EPROTO;
+	return error;
+}
+
+/* Opens the map number @i. Returns -errno if that fails; of the first one, also what read_settings() does.
+ */
+static int open_map(struct instance *instance, size_t i)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	instance_path(instance, path, "%s", instance_maps[i].name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return -errno;
+	*instance_map(instance, i) = fd;
+	return i ? 0 : read_settings(fd, &instance->set);
+}
+
+enum remains {
+	REMAINS_OURS,
+	REMAINS_OTHER,	  /* a name that we do not use */
+	REMAINS_CONFLICT, /* one that we do, on what is not ours */
+};
+
+/* What the pin of that name is, where there are no settings. */
+static enum remains remains_of(const struct instance *instance, const char *name)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	char path[PATH_MAX];
+	bool ours;
+	size_t i;
+	int fd;
+
+	for (i = 0; i < LENGTH(instance_maps) && strcmp(instance_maps[i].name, name);)
+		i++;
+	if (i == LENGTH(instance_maps))
+		return REMAINS_OTHER;
+	instance_path(instance, path, "%s", name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return REMAINS_CONFLICT;
+	ours = !bpf_obj_get_info_by_fd(fd, &info, &length) && !strcmp(info.name, name) &&
+	       info.type == instance_maps[i].type;
+	close(fd);
+	return ours ? REMAINS_OURS : REMAINS_CONFLICT;
+}
+
+/* There are no settings, which are the last to come and the first to go: did others of our maps stay? */
+static enum instance_kind remains_kind(const struct instance *instance)
+{
+	int found[3] = {};
+	struct dirent *entry;
+	DIR *dir;
+
+	if (!on_bpffs(instance->pin_path))
+		return INSTANCE_NONE;
+	dir = opendir(instance->pin_path);
+	if (!dir)
+		return INSTANCE_NONE;
+	while ((entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+			found[remains_of(instance, entry->d_name)]++;
+	closedir(dir);
+	/* Or was it killed before the first one was there, or after the last one had gone? */
+	return !found[REMAINS_CONFLICT] && (found[REMAINS_OURS] || !found[REMAINS_OTHER]) ? INSTANCE_REMAINS
+											  : INSTANCE_NONE;
+}
+
+enum instance_kind instance_kind(const char *pin_path)
+{
+	struct instance instance;
+	enum instance_kind kind;
+	int error;
+
+	instance_init(&instance, pin_path);
+	error = open_map(&instance, 0);
+	if (error == -ENOENT) {
+		kind = remains_kind(&instance);
+	} else {
+		for (size_t i = 1; i < LENGTH(instance_maps) && !error; i++)
+			error = open_map(&instance, i);
+		kind = !error				      ? INSTANCE_WHOLE
+		       : error == -EPROTO || error == -ENOENT ? INSTANCE_UNREADABLE
+							      : INSTANCE_NONE;
+	}
+	instance_close(&instance);
+	return kind;
+}
+
+/* For instance_each_link(). */
+static int link_lives(unsigned int ifindex, void *context)
+{
+	char program[16];
+
+	return instance_link_read(context, ifindex, LINK_XDP, program);
+}
+
+/* The same: whether the link is on a device of this network namespace. */
+static int link_is_here(unsigned int ifindex, void *context)
+{
+	struct netdev dev = { .ifindex = ifindex };
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+	int fd = instance_link_open(context, ifindex, LINK_XDP);
+	bool here = false;
+
+	if (fd < 0)
+		return false;
+	if (!bpf_obj_get_info_by_fd(fd, &info, &length) && info.xdp.ifindex == ifindex)
+		here = !netdev_read_xdp(&dev) && dev.xdp_program == info.prog_id;
+	close(fd);
+	return here;
+}
+
+/* There is no instance: has a device programs of ours all the same? */
+static int fail_nothing(const char *pin_path)
+{
+	struct netdev dev;
+	char command[64];
+
+	if (!netdev_find_ours(&dev))
+		return fail("nothing is attached under %s: run `xdp-handshake attach` first, or name the "
+			    "place with --pin-path",
+			    pin_path);
+	netdev_xdp_off(&dev, command);
+	return fail("nothing is attached under %s, but %s carries our program: name its place with "
+		    "--pin-path; if that was unmounted, %s, then xdp-handshake attach",
+		    pin_path, dev.name, command);
+}
+
+/* Of another network namespace, or of one that is no more. */
+static int fail_namespace(const struct instance *instance)
+{
+	if (!instance_each_link(instance, link_lives, (void *)instance))
+		return fail(
+			"%s belongs to another network namespace, and the interfaces are gone that it was "
+			"attached to: `xdp-handshake detach --all` removes it",
+			instance->pin_path);
+	return fail("%s belongs to another network namespace: enter it (nsenter --net=/run/netns/NAME), "
+		    "or give this one its own --pin-path",
+		    instance->pin_path);
+}
+
+/* Says why map number @i does not open. */
+static int fail_open(const struct instance *instance, size_t i, int error)
+{
+	char path[PATH_MAX];
+
+	instance_path(instance, path, "%s", instance_maps[i].name);
+	if (error == -EPROTO)
 		return fail("the maps under %s have layout %u, this program has %u: use the version that "
-			    "attached, or `detach --all` with it first",
+			    "attached, or `xdp-handshake detach --all`, then attach",
 			    instance->pin_path, instance->set.layout, ABI_LAYOUT);
-	return EXIT_DONE;
+	if (error == -ENOENT && !i)
+		return fail_nothing(instance->pin_path);
+	if (error == -EACCES || error == -EPERM)
+		return fail("not allowed to open %s: run as root, or as the user who attached", path);
+	return fail("cannot open %s: %s; half an instance is left there: `xdp-handshake detach --all` "
+		    "removes it, then attach",
+		    path, strerror(-error));
 }
 
 int instance_open(struct instance *instance, const char *pin_path, bool same_netns)
 {
-	char path[PATH_MAX];
-	int code;
+	int code = EXIT_DONE, error;
 
-	memset(instance, 0, sizeof(*instance));
-	instance->pin_path = pin_path;
-	instance->lock = -1;
-	for (size_t i = 0; i < sizeof(instance_maps) / sizeof(*instance_maps); i++)
-		*instance_map(instance, i) = -1;
-	for (size_t i = 0; i < sizeof(instance_maps) / sizeof(*instance_maps); i++) {
-		int fd;
-
-		instance_path(instance, path, "%s", instance_maps[i].name);
-		fd = bpf_obj_get(path);
-		if (fd >= 0) {
-			*instance_map(instance, i) = fd;
-			code = i ? EXIT_DONE : read_settings(instance);
-			if (!code)
-				continue;
-			instance_close(instance);
-			return code;
-		}
-		fd = errno;
-		instance_close(instance);
-		if (fd == ENOENT && !i)
-			return fail(
-				"nothing is attached under %s: run `xdp-handshake attach` first, or name "
-				"the place with --pin-path",
-				pin_path);
-		if (fd == EACCES || fd == EPERM)
-			return fail("not allowed to open %s: run as root, or as the user who attached",
-				    path);
-		return fail("cannot open %s: %s; half an instance is left there: remove it (rm -r %s), "
-			    "then attach",
-			    path, strerror(fd), pin_path);
+	instance_init(instance, pin_path);
+	instance->same_netns = same_netns;
+	for (size_t i = 0; !code && i < LENGTH(instance_maps); i++) {
+		error = open_map(instance, i);
+		if (error)
+			code = fail_open(instance, i, error);
 	}
-	if (same_netns && instance->set.netns_cookie != netns_cookie()) {
-		instance_close(instance);
-		return fail("%s belongs to another network namespace: enter it (nsenter "
-			    "--net=/run/netns/NAME), "
-			    "or give this one its own --pin-path",
-			    pin_path);
+	if (!code && same_netns && instance->set.netns_cookie != netns_cookie()) {
+		/* Its devices know better where it belongs. */
+		instance->damaged = instance_each_link(instance, link_is_here, instance);
+		if (instance->damaged)
+			instance->set.netns_cookie = netns_cookie();
+		else
+			code = fail_namespace(instance);
 	}
-	return EXIT_DONE;
+	if (code)
+		instance_close(instance);
+	else
+		instance->damaged |= settings_mend(&instance->set, map_entries(instance->known_tuples),
+						   map_entries(instance->used_cookies));
+	return code;
 }
 
 int instance_lock_path(const char *pin_path)
@@ -261,14 +455,28 @@ int instance_lock_path(const char *pin_path)
 
 int instance_lock(struct instance *instance)
 {
-	const __u32 zero = 0;
+	const char *pin_path = instance->pin_path;
+	const bool same_netns = instance->same_netns;
+	int code, lock = instance_lock_path(pin_path);
 
-	instance->lock = instance_lock_path(instance->pin_path);
-	if (instance->lock < 0)
-		return fail("cannot lock %s: %s", instance->pin_path, strerror(-instance->lock));
-	if (bpf_map_lookup_elem(instance->settings, &zero, &instance->set))
-		return fail("cannot read %s/settings: %s", instance->pin_path, strerror(errno));
-	return EXIT_DONE;
+	if (lock == -ENOENT)
+		return fail("nothing is attached under %s any more", pin_path);
+	if (lock < 0)
+		return fail("cannot lock %s: %s", pin_path, strerror(-lock));
+	instance_close(instance);
+	code = instance_open(instance, pin_path, same_netns);
+	if (code)
+		close(lock);
+	else
+		instance->lock = lock;
+	return code;
+}
+
+void instance_unlock(struct instance *instance)
+{
+	if (instance->lock >= 0)
+		close(instance->lock);
+	instance->lock = -1;
 }
 
 int instance_store_settings(const struct instance *instance)
@@ -333,12 +541,73 @@ int instance_each_interface(const struct instance *instance,
 	}
 }
 
+/* The number of the program that `detach` puts in the place of the other, 0 if it cannot be told. */
+static __u32 drain_program(const struct instance *instance)
+{
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	char path[PATH_MAX];
+	int fd;
+
+	instance_path(instance, path, "programs/xdp_drain");
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_obj_get_info_by_fd(fd, &info, &length))
+		info.id = 0;
+	close(fd);
+	return info.id;
+}
+
+bool instance_link_read(const struct instance *instance, unsigned int ifindex, enum instance_link which,
+			char program[16])
+{
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+	int fd = instance_link_open(instance, ifindex, which);
+	bool there;
+
+	if (fd < 0)
+		return false;
+	/* Links of tcx, which older headers do not know, have the device's number at the same place. */
+	there = !bpf_obj_get_info_by_fd(fd, &info, &length) && info.xdp.ifindex;
+	close(fd);
+	if (!there)
+		return false;
+	program_name(info.prog_id, program);
+	/* To find a program by its number takes CAP_SYS_ADMIN. */
+	if (!*program && which == LINK_XDP)
+		strcpy(program, info.prog_id == drain_program(instance) ? "xdp_drain" : "xdp_handshake");
+	return true;
+}
+
+int instance_drain_link(const struct instance *instance, unsigned int ifindex)
+{
+	char path[PATH_MAX], running[16];
+	int link, program, error;
+
+	if (!instance_link_read(instance, ifindex, LINK_XDP, running))
+		return -ENOLINK;
+	instance_path(instance, path, "programs/xdp_drain");
+	program = bpf_obj_get(path);
+	if (program < 0)
+		return -errno;
+	link = instance_link_open(instance, ifindex, LINK_XDP);
+	error = link < 0 ? link : bpf_link_update(link, program, NULL) ? -errno : 0;
+	close(program);
+	if (link >= 0)
+		close(link);
+	return error;
+}
+
 void instance_forget_interface(const struct instance *instance, unsigned int ifindex)
 {
 	struct service_key key, next;
 	char path[PATH_MAX];
 	bool more;
 
+	/* What validates goes before what promotes. The notes go last: by them, what is left of this is
+	 * found if we are killed. */
 	for (int i = 0; i < LINKS; i++) {
 		int fd = instance_link_open(instance, ifindex, i);
 
@@ -351,7 +620,6 @@ void instance_forget_interface(const struct instance *instance, unsigned int ifi
 	}
 	instance_path(instance, path, "links/%u", ifindex);
 	rmdir(path);
-	bpf_map_delete_elem(instance->interfaces, &ifindex);
 	more = !bpf_map_get_next_key(instance->services, NULL, &next);
 	while (more) {
 		key = next;
@@ -359,52 +627,58 @@ void instance_forget_interface(const struct instance *instance, unsigned int ifi
 		if (key.ifindex == ifindex)
 			bpf_map_delete_elem(instance->services, &key);
 	}
+	bpf_map_delete_elem(instance->interfaces, &ifindex);
 }
 
-/* Unlinks what @names name under the pin path. Nothing else there is ours to remove. */
-static void unlink_all(const struct instance *instance, const char *const *names)
-{
-	char path[PATH_MAX];
-
-	for (; *names; names++) {
-		instance_path(instance, path, "%s", *names);
-		if (unlink(path))
-			rmdir(path);
-	}
-}
-
-/* Whatever is left under links/, of devices that are gone as well. */
-static void remove_links(const struct instance *instance)
+int instance_each_link(const struct instance *instance, int (*each)(unsigned int ifindex, void *context),
+		       void *context)
 {
 	char path[PATH_MAX];
 	struct dirent *entry;
+	int result = 0;
 	DIR *dir;
 
 	instance_path(instance, path, "links");
 	dir = opendir(path);
 	if (!dir)
-		return;
-	while ((entry = readdir(dir))) {
+		return 0;
+	while (!result && (entry = readdir(dir))) {
 		unsigned int ifindex = (unsigned int)strtoul(entry->d_name, NULL, 10);
 
 		if (ifindex)
-			instance_forget_interface(instance, ifindex);
+			result = each(ifindex, context);
 	}
 	closedir(dir);
+	return result;
+}
+
+static int forget_link(unsigned int ifindex, void *context)
+{
+	instance_forget_interface(context, ifindex);
+	return 0;
+}
+
+void instance_unpin(const struct instance *instance)
+{
+	char path[PATH_MAX];
+
+	/* Of devices that are gone as well. */
+	instance_each_link(instance, forget_link, (void *)instance);
+	for (size_t i = 0; i < LENGTH(instance_pins); i++) {
+		instance_path(instance, path, "%s", instance_pins[i]);
+		if (unlink(path))
+			rmdir(path);
+	}
+	/* Settings first: what is there without them counts for remains. */
+	for (size_t i = 0; i < LENGTH(instance_maps); i++) {
+		instance_path(instance, path, "%s", instance_maps[i].name);
+		unlink(path);
+	}
 }
 
 void instance_remove(const struct instance *instance)
 {
-	static const char *const names[] = { "links/track",	   "links",    "sockets", "known_refill",
-					     "programs/xdp_drain", "programs", NULL };
-	char path[PATH_MAX];
-
-	remove_links(instance);
-	unlink_all(instance, names);
-	for (size_t i = 0; i < sizeof(instance_maps) / sizeof(*instance_maps); i++) {
-		instance_path(instance, path, "%s", instance_maps[i].name);
-		unlink(path);
-	}
+	instance_unpin(instance);
 	rmdir(instance->pin_path);
 }
 
@@ -443,6 +717,37 @@ int instance_refill(const struct instance *instance)
 	length = length < 0 ? -errno : 0;
 	close(iterator);
 	return (int)length;
+}
+
+unsigned long instance_epoch_ms(const char *pin_path)
+{
+	struct bpf_map_info info = {};
+	const struct btf_type *type;
+	const struct btf_member *member;
+	__u32 length = sizeof(info), epoch_ms = 0;
+	const __u32 zero = 0;
+	struct btf *btf;
+	char path[PATH_MAX], *value;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/settings", pin_path);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	btf = bpf_obj_get_info_by_fd(fd, &info, &length) ? NULL : btf__load_from_kernel_by_id(info.btf_id);
+	type = btf ? btf__type_by_id(btf, info.btf_value_type_id) : NULL;
+	value = calloc(1, info.value_size + 1);
+	if (type && btf_is_struct(type) && value && !bpf_map_lookup_elem(fd, &zero, value)) {
+		member = btf_members(type);
+		for (int i = 0; i < btf_vlen(type); i++)
+			if (!strcmp(btf__name_by_offset(btf, member[i].name_off), "epoch_ms") &&
+			    member[i].offset / 8 + sizeof(epoch_ms) <= info.value_size)
+				memcpy(&epoch_ms, value + member[i].offset / 8, sizeof(epoch_ms));
+	}
+	free(value);
+	btf__free(btf);
+	close(fd);
+	return epoch_ms;
 }
 
 struct known_word *instance_known_words(const struct instance *instance, size_t *size)

@@ -7,6 +7,7 @@
  *   DIR/sockets, known_refill iterators: opening one runs it in the opener's network namespace
  *   DIR/programs/xdp_drain    what detach puts in the place of xdp_handshake
  *   DIR/links/track           the tracing program
+ *   …_new                     what is about to take the place of such a pin
  *   DIR/links/IFINDEX/{xdp,ingress,egress}
  */
 #ifndef XDPH_INSTANCE_H
@@ -30,6 +31,7 @@ extern const char *const instance_link_names[LINKS];
 /* Descriptors of the pinned maps, -1 where there is none. */
 struct instance {
 	const char *pin_path;
+	bool same_netns; /* asked for when opened */
 	int lock;
 	int services;
 	int connections;
@@ -42,8 +44,22 @@ struct instance {
 	int counters;
 	int forgings;
 	int events;
-	struct settings set; /* as read when opened */
+	struct settings set; /* as read when opened, and mended */
+	bool damaged;	     /* they had to be */
 };
+
+/* What lies under a pin path. */
+enum instance_kind {
+	INSTANCE_NONE,	     /* nothing, or nothing of ours */
+	INSTANCE_REMAINS,    /* what an attach or a detach has left that was killed: no settings */
+	INSTANCE_UNREADABLE, /* of another layout, or with maps missing */
+	INSTANCE_WHOLE,
+};
+
+enum instance_kind instance_kind(const char *pin_path);
+
+/* One that is not open: no descriptors. */
+void instance_init(struct instance *instance, const char *pin_path);
 
 /*
  * Opens the instance under @pin_path. Returns EXIT_DONE, or says why not and returns EXIT_FAILED: nothing
@@ -58,8 +74,9 @@ void instance_close(struct instance *instance);
  */
 int instance_lock_path(const char *pin_path);
 
-/* Locks an instance that is open, and reads its settings again, which may have changed. Says why not. */
+/* Locks an instance that is open, and opens it again: it may be another one by now. Says why not. */
 int instance_lock(struct instance *instance);
+void instance_unlock(struct instance *instance);
 
 /* The path of something under the pin path, as printf would write it. */
 void instance_path(const struct instance *instance, char path[PATH_MAX], const char *format, ...)
@@ -74,11 +91,31 @@ int instance_clear_flag(struct instance *instance, enum settings_flag flag);
 /* The pinned link of a device, as a descriptor to be closed, or -errno. */
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
 
+/*
+ * Whether that link is on the device still, and by the name of @program (of 16 bytes) what it runs there.
+ * Links stay pinned when their device goes.
+ */
+bool instance_link_read(const struct instance *instance, unsigned int ifindex, enum instance_link which,
+			char program[16]);
+
+/* Puts the draining program in the place of the answering one. Returns 0 or -errno; -ENOLINK: no link. */
+int instance_drain_link(const struct instance *instance, unsigned int ifindex);
+
 /* Removes links and books of one device; its services are forgotten. */
 void instance_forget_interface(const struct instance *instance, unsigned int ifindex);
 
-/* Removes every pin, and the directory. */
+/* Removes every pin of ours. */
+void instance_unpin(const struct instance *instance);
+
+/* The directory as well, if nothing else is in it. */
 void instance_remove(const struct instance *instance);
+
+/* Calls @each with every device that has links, until it returns non-zero, which is then returned. */
+int instance_each_link(const struct instance *instance, int (*each)(unsigned int ifindex, void *context),
+		       void *context);
+
+/* How long an epoch is by the settings of whatever layout, 0 if they do not tell. */
+unsigned long instance_epoch_ms(const char *pin_path);
 
 /* Calls @each with every device that we hold, until it returns non-zero, which is then returned. */
 int instance_each_interface(const struct instance *instance,
@@ -104,5 +141,8 @@ __u64 netns_cookie(void);
  * why not. *mounted tells whether it did.
  */
 int bpffs_ensure(const char *pin_path, bool *mounted);
+
+/* Takes it off again, unless somebody has pinned something there meanwhile. */
+void bpffs_release(void);
 
 #endif

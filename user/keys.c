@@ -2,10 +2,10 @@
 #include "keys.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <bpf/bpf.h>
 
@@ -22,7 +22,7 @@ static int key_write(int keys, __u32 slot, __u32 from_epoch)
 	struct master_key key = {
 		.from_epoch = from_epoch,
 		.set = 1,
-		.created_s = (__u64)time(NULL),
+		.created_ms = monotonic_ms(),
 	};
 	int error = -EIO;
 
@@ -37,6 +37,15 @@ int key_first(int keys)
 	return key_write(keys, 0, 0);
 }
 
+/*
+ * Whether a slot holds a key that one of ours has written: each rotation goes an epoch further than the one
+ * before it, and there are only so many slots.
+ */
+static bool key_is_sound(const struct master_key *key, __u32 now)
+{
+	return key->set && (key->from_epoch <= now || key->from_epoch - now <= 2 + KEY_SLOTS);
+}
+
 int key_rotate(int keys, const struct settings *set, __u32 *from_epoch)
 {
 	struct master_key key[KEY_SLOTS];
@@ -49,6 +58,7 @@ int key_rotate(int keys, const struct settings *set, __u32 *from_epoch)
 	for (__u32 slot = 0; slot < KEY_SLOTS; slot++) {
 		if (bpf_map_lookup_elem(keys, &slot, &key[slot]))
 			return -errno;
+		key[slot].set = key_is_sound(&key[slot], now);
 		/* From when on it applies is all that matters here. */
 		explicit_bzero(&key[slot].key, sizeof(key[slot].key));
 		if (key[slot].set && key[slot].from_epoch > latest)
@@ -82,6 +92,11 @@ int key_current(int keys, const struct settings *set, struct master_key *key)
 	}
 	explicit_bzero(&other, sizeof(other));
 	return found;
+}
+
+unsigned long long key_age_s(const struct master_key *key)
+{
+	return elapsed_ms(key->created_ms) / 1000;
 }
 
 void key_fingerprint(const struct master_key *key, char text[9])

@@ -21,6 +21,9 @@ int key_rotate(int keys, const struct settings *set, __u32 *from_epoch);
 /* The key that applies now, to be wiped by the caller (explicit_bzero). Returns its slot, or -1. */
 int key_current(int keys, const struct settings *set, struct master_key *key);
 
+/* Seconds since it was made. */
+unsigned long long key_age_s(const struct master_key *key);
+
 /* Eight hexadecimal digits that tell keys apart and nothing of their content. */
 void key_fingerprint(const struct master_key *key, char text[9]);
 

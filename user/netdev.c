@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <linux/ethtool.h>
+#include <linux/if_link.h>
 #include <linux/if_vlan.h>
 #include <linux/sockios.h>
 
@@ -92,7 +93,68 @@ int netdev_read(struct netdev *dev, const char *name)
 
 int netdev_read_xdp(struct netdev *dev)
 {
-	return bpf_xdp_query_id((int)dev->ifindex, 0, &dev->xdp_program);
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	int error = bpf_xdp_query_id((int)dev->ifindex, 0, &dev->xdp_program);
+
+	if (!error)
+		error = bpf_xdp_query((int)dev->ifindex, 0, &query);
+	dev->xdp_native = query.attach_mode == XDP_ATTACHED_DRV || query.attach_mode == XDP_ATTACHED_HW;
+	return error;
+}
+
+/* The id of the link by which the device carries its XDP program, 0 if it is no link. */
+static __u32 xdp_link(const struct netdev *dev)
+{
+	__u32 id = 0;
+
+	while (!bpf_link_get_next_id(id, &id)) {
+		struct bpf_link_info info = {};
+		__u32 length = sizeof(info);
+		int fd = bpf_link_get_fd_by_id(id);
+		bool found;
+
+		if (fd < 0)
+			continue;
+		found = !bpf_obj_get_info_by_fd(fd, &info, &length) && info.type == BPF_LINK_TYPE_XDP &&
+			info.xdp.ifindex == dev->ifindex && info.prog_id == dev->xdp_program;
+		close(fd);
+		if (found)
+			return id;
+	}
+	return 0;
+}
+
+void netdev_xdp_off(const struct netdev *dev, char command[64])
+{
+	const __u32 link = xdp_link(dev);
+
+	if (link)
+		snprintf(command, 64, "bpftool link detach id %u", link);
+	else
+		snprintf(command, 64, "ip link set dev %s xdp off", dev->name);
+}
+
+bool program_is_xdp(const char *name)
+{
+	return !strcmp(name, "xdp_handshake") || !strcmp(name, "xdp_drain");
+}
+
+bool netdev_find_ours(struct netdev *dev)
+{
+	struct if_nameindex *names = if_nameindex();
+	bool found = false;
+	char program[16];
+
+	for (struct if_nameindex *name = names; name && name->if_index && !found; name++) {
+		dev->ifindex = name->if_index;
+		snprintf(dev->name, sizeof(dev->name), "%.15s", name->if_name);
+		if (bpf_xdp_query_id((int)dev->ifindex, 0, &dev->xdp_program) || !dev->xdp_program)
+			continue;
+		program_name(dev->xdp_program, program);
+		found = program_is_xdp(program);
+	}
+	if_freenameindex(names);
+	return found;
 }
 
 void program_name(__u32 id, char name[16])

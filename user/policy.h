@@ -16,6 +16,17 @@ extern const char *const policy_names[POLICIES];
 
 extern const char *const guard_names[GUARDS];
 
+/* By what the programs do: a policy that nobody knows is none, and as good as always. */
+static inline const char *policy_name(enum service_policy policy)
+{
+	return policy_names[(__u32)policy < POLICIES ? policy : POLICY_ALWAYS];
+}
+
+static inline const char *guard_name(enum service_guard guard)
+{
+	return guard_names[(__u32)guard < GUARDS ? guard : GUARD_AUTO];
+}
+
 /* False if there is no such name. */
 bool policy_parse(const char *name, enum service_policy *policy);
 bool guard_parse(const char *name, enum service_guard *guard);

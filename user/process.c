@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format.h"
+
 /* Doubles an array when it is full. False if memory is short. */
 static bool grow(void **array, size_t count, size_t size)
 {
@@ -34,10 +36,7 @@ static void add_name(struct process_table *table, int pid)
 		end = strchr(table->names[table->name_count], '\n');
 		if (end)
 			*end = '\0';
-		/* Anybody may choose his name, and root reads it on a terminal. */
-		for (char *c = table->names[table->name_count]; *c; c++)
-			if (*c < 0x20 || *c > 0x7e)
-				*c = '?';
+		format_plain(table->names[table->name_count]);
 	}
 	if (file)
 		fclose(file);

@@ -86,6 +86,10 @@ int sockets_open(const struct common_options *common, struct instance *instance,
 	if (*count >= 0)
 		return EXIT_DONE;
 	instance_close(instance);
+	if (*count == -ENOENT)
+		return fail(
+			"cannot list sockets: an attach to %s was cut short; xdp-handshake attach again",
+			common->pin_path);
 	return fail("cannot list sockets: %s", strerror((int)-*count));
 }
 

@@ -4,6 +4,7 @@
  *
  *   echo listen ADDR PORT          listens, then goes to the background: when it returns, the port is open
  *   echo connect ADDR PORT COUNT   COUNT connections one after another; prints "N ok, N failed"
+ *   echo hold ADDR PORT SECONDS    one connection, over which something goes and comes back every 100 ms
  *
  * A connection is ok when it opens, every byte that was sent comes back in order, and the server's end
  * closes after ours, all of it within DEADLINE_MS. The server is written against nothing but the sockets
@@ -208,12 +209,35 @@ static int cmd_connect(const char *addr, const char *port, int count)
 	return failed != 0;
 }
 
+static int cmd_hold(const char *addr, const char *port, int seconds)
+{
+	struct addrinfo *to = resolve(addr, port);
+	long long end = now_ms() + seconds * 1000LL;
+	int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0), rounds = 0;
+
+	if (fd < 0 || !opened(fd, to, now_ms() + DEADLINE_MS))
+		die("connect", strerror(errno));
+	while (now_ms() < end) {
+		if (!exchanged(fd, sizes[1], rounds++, now_ms() + DEADLINE_MS))
+			die("exchange", strerror(errno));
+		poll(NULL, 0, 100);
+	}
+	if (!closed(fd, now_ms() + DEADLINE_MS))
+		die("close", strerror(errno));
+	freeaddrinfo(to);
+	printf("held for %d rounds\n", rounds);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && !strcmp(argv[1], "listen"))
 		return cmd_listen(argv[2], argv[3]);
 	if (argc == 5 && !strcmp(argv[1], "connect") && atoi(argv[4]) > 0)
 		return cmd_connect(argv[2], argv[3], atoi(argv[4]));
-	fprintf(stderr, "usage: echo listen ADDR PORT | echo connect ADDR PORT COUNT\n");
+	if (argc == 5 && !strcmp(argv[1], "hold") && atoi(argv[4]) > 0)
+		return cmd_hold(argv[2], argv[3], atoi(argv[4]));
+	fprintf(stderr, "usage: echo listen ADDR PORT | echo connect ADDR PORT COUNT | echo hold ADDR PORT "
+			"SECONDS\n");
 	return 2;
 }
