@@ -6,6 +6,7 @@
 #   make test           the tests that need neither root nor network
 #   make bench          as root: what it costs, beside what others cost
 #   make forge          as root: the odds of a forged cookie, by 2^27 tries
+#   make soak           as root: all at once, for SECONDS=120
 #   make check-kernels  the same build in other kernels, in QEMU
 #   make deps           install what a build needs (deps-demo, deps-check, deps-kernels: what those need)
 #   make install        to $(DESTDIR)$(PREFIX)
@@ -218,7 +219,7 @@ check: deps-check
 # former run in two emulated machines.
 HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %')
 # Left out in there: what asks for rates or times that an emulated CPU does not reach.
-RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners live sequence books flood guard replay) \
+RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners live sequence books flood guard replay crafted prefix forging soak faults privilege) \
 	$(T)/prog/filter $(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 # Two at a time: they wait for timers of the kernel's more than they work, and measure nothing.
@@ -251,6 +252,13 @@ bench-now: all $(TOOLS) $(T)/demo/far_end.bpf.o $(addprefix $(T)/bench/,bench pr
 # The odds of forging a cookie, at full width and with fewer bits to guess: some minutes.
 forge: all $(T)/prog/forge
 	$(Q)$(T)/prog/forge full
+
+# Flood, load, and all that an operator does, together (tests/net/soak.c); twenty seconds of it are part of `make check`.
+SECONDS ?= 120
+
+soak: deps-check
+	$(Q)$(MAKE) --no-print-directory all $(TOOLS) $(T)/net/soak
+	$(Q)SOAK_SECONDS=$(SECONDS) $(T)/net/soak
 
 check-kernels: deps-kernels
 	$(Q)$(MAKE) --no-print-directory all
@@ -300,4 +308,4 @@ clean:
 help:
 	$(Q)sed -n '3,15s/^# \{0,1\}//p' Makefile
 
-.PHONY: all tools install demo test check check-now net-tests bench bench-now forge check-kernels deps deps-demo deps-check deps-kernels clean help
+.PHONY: all tools install demo test check check-now net-tests bench bench-now forge soak check-kernels deps deps-demo deps-check deps-kernels clean help

@@ -107,6 +107,7 @@ static void setup(void)
 	product.pair = pair_new(NULL);
 	snprintf(product.pins, sizeof(product.pins), "/sys/fs/bpf/xdp-handshake-test-%d", getpid());
 	atexit(remove_pins);
+	netns_sh(NULL, "rm -f " LOG); /* of an earlier one */
 	daemon_pid = netns_spawn(product.pair.server, LOG,
 				 "sh -c 'umask 0; exec " PROGRAM " run " SERVER_IF
 				 " --port 8080 --turn 1 --epoch 1 --firewall-checked -vv --pin-path %s'",

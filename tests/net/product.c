@@ -57,13 +57,14 @@ int product_run(const struct product *product, const char *command)
 
 json_t *product_json(const struct product *product, const char *command)
 {
-	const char *text = netns_output(product->pair.server,
-					PROGRAM " %s --json --pin-path %s 2>/dev/null", command,
-					product->pins);
+	/* What it says beside is not JSON, and tells why there is none. */
+	static const char beside[] = "build/tests/product.err";
+	const char *text = netns_output(product->pair.server, PROGRAM " %s --json --pin-path %s 2>%s",
+					command, product->pins, beside);
 	json_error_t error;
 	json_t *value = text ? json_loads(text, 0, &error) : NULL;
 
-	REQUIRE(value, "%s: %s", command, text ? error.text : netns_said());
+	REQUIRE(value, "%s: %s", command, text ? error.text : netns_output(NULL, "cat %s", beside));
 	return value;
 }
 
