@@ -105,7 +105,6 @@ FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 NET := $(patsubst tests/net/%.c,%,$(filter-out tests/net/product.c,$(wildcard tests/net/*.c)))
 NET_TESTS := $(NET:%=$(T)/net/%)
 PROG_TESTS := $(addprefix $(T)/prog/,table native mutate filter forge sizes)
-FUZZ_SECONDS ?= 10
 
 $(T)/%.bpf.o: tests/%.bpf.c $(TEST_HEADERS) Makefile | tools
 	$(say) BPF $@
@@ -191,12 +190,22 @@ $(SAN_TESTS): $(T)/san/%: tests/unit/%.c $(UNIT_SOURCES) $(TEST_HEADERS) $(USER_
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O1 -g $(SAN) $(TEST_CFLAGS) $< $(UNIT_SOURCES) -ljansson -lm -o $@
 
-$(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(PURE_SOURCES) $(TEST_HEADERS) $(USER_HEADERS) Makefile
+# Once for all targets; what a target does not call is left out.
+FUZZ_SAN := -O1 -g -ffunction-sections -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_OBJECTS := $(patsubst user/%.c,$(T)/fuzz/user/%.o,$(PURE_SOURCES) user/explain.c user/output.c)
+
+$(FUZZ_OBJECTS): $(T)/fuzz/user/%.o: user/%.c $(USER_HEADERS) Makefile
 	$(say) FUZZ $@
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(TEST_CFLAGS) $< \
-		$(PURE_SOURCES) -ljansson -o $@
+	$(Q)$(CLANG) $(FUZZ_SAN) -fsanitize=fuzzer-no-link $(TEST_CFLAGS) -c $< -o $@
 
+# `command` is made of the commands themselves.
+$(FUZZ:%=$(T)/fuzz/%): $(T)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJECTS) $(wildcard tests/fuzz/*.h) $(TEST_HEADERS) $(USER_HEADERS) \
+		$(BPF_HEADERS) $(wildcard user/cmd_*.c) Makefile
+	$(say) FUZZ $@
+	$(Q)$(CLANG) $(FUZZ_SAN) -fsanitize=fuzzer $(TEST_CFLAGS) $< $(FUZZ_OBJECTS) -Wl,--gc-sections -ljansson -o $@
+
+$(T)/prog/mutate: $(addprefix $(T)/prog/,judge.o mutator.o scene.o)
 $(PROG_TESTS) $(T)/bench/programs: %: %.o $(T)/prog/environment.o $(T)/prog/expect.o $(T)/prog/syns.o $(T)/libtest.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $^ -lbpf -lnet -lm -o $@
@@ -222,8 +231,8 @@ HOST_CHECKS = tests/static $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%='tests/fuzz/run %
 RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handshake held listeners live sequence books flood guard replay crafted prefix forging soak faults privilege) \
 	$(T)/prog/filter $(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
-# Two at a time: they wait for timers of the kernel's more than they work, and measure nothing.
-BESIDE_CHECKS = $(addprefix $(T)/net/,firewall handshake foreign layers sequence options cli)
+# Three at a time: they wait for timers of the kernel's more than they work, and measure nothing.
+BESIDE_CHECKS = $(addprefix $(T)/net/,change firewall handshake foreign faults live paths layers sequence options cli privilege)
 
 check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \
 		$(PROG_TESTS) $(NET_TESTS)

@@ -45,6 +45,21 @@ static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handsh
 }
 
 /*
+ * Whether the stack will take a segment for one: what it would drop for its lengths or checksums shall
+ * promote nothing, either. Asked where there is a right cookie, so once or twice a connection. The
+ * checksum over data is left to the stack.
+ */
+static __always_inline bool ack_intact(struct xdp_md *ctx, const struct packet *packet, struct cpu *cpu,
+				       const struct service *service)
+{
+	if (!tcp_segment_whole(ctx, true, packet, bpf_xdp_get_buff_len(ctx), &cpu->header))
+		return false;
+	return packet_tcp_header(packet) != packet->tcp_length ||
+	       (tcp_header_read(ctx, true, packet, &cpu->header) &&
+		tcp_checksum_right(packet, &cpu->header, service->checksum_partial));
+}
+
+/*
  * An orphan with data may be the second or a later segment of a first flight whose bare ACK and first
  * segments were lost or overtaken. A stack that had kept SYN-RECEIVED would keep the segment; our listener
  * would reset the client. Does the cookie fit an ISN one to nine segments back?
@@ -222,6 +237,8 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	follows = way->hash == hash && elapsed_ms(claim->now_ms, way->at_ms) < FOLLOWING_MS &&
 		  claim->server_isn == way->metadata.server_isn &&
 		  seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
+	if ((verdict == VERDICT_RIGHT || follows) && !ack_intact(ctx, packet, cpu, service))
+		return XDP_PASS;
 	if (verdict == VERDICT_RIGHT && follows) {
 		metadata = way->metadata;
 		COUNT(ack_validated);

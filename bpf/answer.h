@@ -152,7 +152,7 @@ struct synack_frame {
 /* Writes the SYN-ACK over the SYN. A global function: the verifier looks at its many ways once. */
 __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame)
 {
-	__u32 ip_offset, ip_header, words, tcp_length;
+	__u32 ip_offset, ip_header, words, tcp_length, length, whole;
 	__be32 options[5] = {};
 	void *data, *end, *ip;
 	struct tcphdr *tcp;
@@ -166,7 +166,12 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 	ip_header = frame->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	words = tcp_synack_options_write(&frame->options, options);
 	tcp_length = sizeof(struct tcphdr) + words * 4;
-	growth = (int)(ip_offset + ip_header + tcp_length) - (int)bpf_xdp_get_buff_len(ctx);
+	length = ip_offset + ip_header + tcp_length;
+	whole = bpf_xdp_get_buff_len(ctx);
+	/* In several buffers, and the first one too short for the answer: it would end in another one. */
+	if (ctx->data_end - ctx->data < length && ctx->data_end - ctx->data < whole)
+		return -1;
+	growth = (int)length - (int)whole;
 	if (growth && bpf_xdp_adjust_tail(ctx, growth))
 		return -1;
 

@@ -190,7 +190,9 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	bool fresh = !service, gone, replaced, canary;
 	__u8 granted, offered;
 
-	if (!tcp_header_fits(packet) || !tcp_header_read(skb, false, packet, &cpu->header) || !options->mss)
+	/* The stack makes no other ones; whoever may send what he likes shall teach us nothing. */
+	if (packet->fragment || !tcp_header_fits(packet) ||
+	    !tcp_header_read(skb, false, packet, &cpu->header) || options->malformed || !options->mss)
 		return;
 	granted = synack_grants(packet, options);
 	if (!service)

@@ -246,7 +246,8 @@ static __always_inline bool promote_validate(struct __sk_buff *skb, const struct
 	struct service *service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);
 	struct claim *claim = &cpu->claim;
 
-	if (!service || packet->fragment || !tcp_header_fits(packet))
+	if (!service || packet->fragment || !tcp_header_fits(packet) ||
+	    !tcp_segment_whole(skb, false, packet, skb->len, &cpu->header))
 		return false;
 	if (!claim_of(skb, false, claim, packet, tuple, service, set, cpu) ||
 	    claim_judge_service(claim, service) != VERDICT_RIGHT)

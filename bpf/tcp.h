@@ -252,6 +252,28 @@ static __always_inline bool tcp_syn_read(struct xdp_md *ctx, const struct packet
 	return !xdp_tcp_common(ctx, copy) || !xdp_tcp_header(ctx, copy);
 }
 
+/*
+ * All of the segment, as the IP header has it, lies in a frame of @length bytes, and that header's checksum
+ * is right. @ctx: of XDP if @xdp, else of tc.
+ */
+static __always_inline bool tcp_segment_whole(void *ctx, bool xdp, const struct packet *packet,
+					      __u32 length, struct tcp_header_copy *copy)
+{
+	__u64 tcp = (__u64)((void *)packet->tcp - packet->start);
+
+	barrier_var(tcp); /* the difference first: a sum with a pointer in it is none to subtract from */
+	if (tcp + packet->tcp_length > length)
+		return false;
+	if (!packet->is_ipv4)
+		return true;
+	if (!packet->ip_options)
+		return ipv4_checksum_right(packet->ipv4);
+	/* As long as a TCP header may be, and summed up like one. */
+	copy->offset = (__u32)(packet->ip - packet->start);
+	copy->length = packet->ipv4->ihl * 4;
+	return !(xdp ? xdp_tcp_header(ctx, copy) : skb_tcp_header(ctx, copy)) && copy->sum == 0xffff;
+}
+
 static __always_inline __u64 tcp_pseudo_sum(const struct packet *packet, __u32 length)
 {
 	if (packet->is_ipv4)

@@ -3,19 +3,8 @@
  * A firewall's ruleset, as libnftables prints it: JSON and, behind a byte 0, text. Whatever it is, judging
  * it ends, reads nothing that is not there, and what it finds can be printed.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../../user/ruleset.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
+#include "fuzz.h"
 
 static void judge(const json_t *ruleset, const char *text, bool tcp_loose)
 {

@@ -1,18 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Frames of capture files, which anybody may have written: read within their bounds, told without end. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../../user/segment.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {

@@ -1,19 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* What users type: port lists and endpoints. Whatever is taken reads the same when it is written again. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../../user/format.h"
 #include "../../user/ports.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
+#include "fuzz.h"
 
 static void try_ports(const char *text)
 {

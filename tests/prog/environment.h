@@ -18,7 +18,7 @@
 enum {
 	PORT = 8080,	  /* the listener of environment_new() */
 	PORT_LAST = 8199, /* up to here, ports are protected */
-	RUN_MAX = 4096,	  /* the longest frame */
+	RUN_MAX = 11264,  /* the longest frame: a jumbo frame, and something behind it */
 	PLENTY = 1 << 30, /* a budget that no test spends */
 };
 
@@ -44,6 +44,9 @@ struct environment {
 	unsigned int ifindex;
 	int xdp;   /* xdp_handshake as it is attached */
 	int drain; /* xdp_drain */
+	int promote;
+	int learn;
+	int services;
 	int settings;
 	int keys;
 	int known_tuples;
@@ -71,6 +74,9 @@ bool native_synack(const struct tcp_spec *syn, struct tcp_frame *synack);
 /* Has a service learned and admitted; @facts may be NULL. */
 void admit(enum place place, uint16_t port, struct facts *facts);
 
+/* A pinned map or program of the instance. */
+int open_pin(const char *name);
+
 /* Writes env.set, which may have been changed, to the pinned map. */
 void settings_store(void);
 
@@ -87,6 +93,8 @@ enum counter {
 extern const char *const counter_names[COUNTERS + 1];
 
 void counters_read(__u64 value[COUNTERS]);
+/* Of the CPU that we are bound to. */
+void counters_read_here(__u64 value[COUNTERS]);
 
 /* ---- running a program ---- */
 
@@ -96,6 +104,7 @@ struct run {
 	size_t length;
 	bool handed; /* there was metadata in front */
 	struct handshake_metadata metadata;
+	uint32_t mark;		 /* of run_tc(), which begins with 0 */
 	__u64 counted[COUNTERS]; /* by how much each counter rose */
 	uint64_t before_ms;	 /* CLOCK_MONOTONIC around it */
 	uint64_t after_ms;
@@ -103,6 +112,16 @@ struct run {
 
 /* Runs env.xdp or env.drain over a frame that has come in by the server's device. */
 void run_frame(int program, const void *frame, size_t length, struct run *run);
+
+/*
+ * For whoever runs millions: no counters, and the caller is in the server's namespace. Of the frame, XDP
+ * sees the first @linear bytes at once, if the kernel lets us choose (run_chooses_linear()), and as many as
+ * fit into a page.
+ */
+void run_xdp(int program, const void *frame, size_t length, size_t linear, struct run *run);
+bool run_chooses_linear(void);
+/* Likewise, env.promote or env.learn. False if the kernel makes no such packet of it. */
+bool run_tc(int program, const void *frame, size_t length, unsigned int ingress_ifindex, struct run *run);
 
 /* Whether just @counter rose, once: and syn_received with it, if it is one of a SYN's outcomes. */
 bool counted_only(const struct run *run, enum counter counter);

@@ -33,6 +33,7 @@ enum {
 	PORT_CHANGING = 8089,
 	PORT_RESTARTED = 8090,
 	PORT_FAST_OPEN = 8091,
+	PORT_TAUGHT = 8092,
 	PORT_OUTSIDE = 8200,
 };
 
@@ -258,6 +259,43 @@ CASE("a SYN-ACK has the VLAN tags of its SYN")
 		run_frame(env.xdp, frame, length, &run);
 		expect_synack("tagged with a priority", frame, length, &run, &env.facts[place], false);
 	}
+}
+
+CASE("a SYN in several buffers is answered, or passed where the first has no room for the answer")
+{
+	static const struct {
+		void (*spec)(struct tcp_spec *);
+		size_t padding;
+	} rows[] = { { NULL, 0 }, { NULL, 9 }, { no_options, 1 }, { no_options, 7000 }, { macos, 300 } };
+	static struct run run;
+	static uint8_t frame[RUN_MAX];
+
+	if (!run_chooses_linear())
+		SKIP("this kernel lets nobody choose how much of a frame lies in its first buffer");
+	for (enum place place = IPV4; place <= IPV6; place++)
+		for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+			struct tcp_spec syn = place_syn(place, next_port(), PORT);
+			size_t syn_length, length;
+
+			if (rows[i].spec)
+				rows[i].spec(&syn);
+			syn_length = frame_build(&syn, frame, sizeof(frame));
+			memset(frame + syn_length, 0xa5, rows[i].padding);
+			length = syn_length + rows[i].padding;
+			for (size_t linear = ETH; linear <= length && linear < 200; linear++) {
+				run_xdp(env.xdp, frame, length, linear, &run);
+				if (run.verdict == XDP_TX)
+					expect_synack("in several buffers", frame, length, &run,
+						      &env.facts[place], false);
+				else
+					expect_unchanged("in several buffers", frame, length, &run);
+				/* An answer's TCP header has 40 bytes at the most. */
+				EXPECT(run.verdict == (linear < syn_length ? XDP_PASS : XDP_TX) ||
+					       (linear >= syn_length && linear < tcp_at(frame) + 40),
+				       "%zu of %zu bytes in the first buffer: %s", linear, length,
+				       verdict_text(run.verdict));
+			}
+		}
 }
 
 CASE("a service is that of its VLAN tags and of no others")
@@ -784,6 +822,41 @@ CASE("a service that is learned is not answered for before a canary confirms it"
 	close(fd);
 }
 
+CASE("what is no SYN-ACK of the stack's teaches nothing, though it leaves by the device")
+{
+	static const struct {
+		const char *name, *options;
+		bool fragment, learned;
+	} rows[] = {
+		{ "no MSS", "sack, nop, nop", false, false },
+		{ "an option of an impossible length", "mss 1460, raw 0500", false, false },
+		{ "an option longer than the header", "mss 1460, nop, raw 08ff00", false, false },
+		{ "a fragment", "mss 1460", true, false },
+		{ "a sound one", "mss 1460", false, true },
+	};
+	struct wire *wire = wire_open(env.pair.server, SERVER_IF);
+	int fd = listen_on(PORT_TAUGHT, 16, NULL);
+	__u64 before[COUNTERS], after[COUNTERS];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct tcp_spec synack = place_syn(IPV4, PORT_TAUGHT, next_port());
+		const struct ip_addr client = synack.saddr;
+
+		synack.saddr = synack.daddr;
+		synack.daddr = client;
+		synack.flags = SYN | ACK;
+		synack.options = options_text(rows[i].options);
+		synack.more_fragments = synack.no_df = rows[i].fragment;
+		counters_read(before);
+		wire_send(wire, &synack);
+		counters_read(after);
+		EXPECT_EQ(after[COUNTER_service_learned] - before[COUNTER_service_learned], rows[i].learned,
+			  "%s", rows[i].name);
+	}
+	close(fd);
+	wire_close(wire);
+}
+
 CASE("an option that no SYN-ACK has shown is the stack's to grant")
 {
 	static struct run run;
@@ -1126,6 +1199,55 @@ CASE("wrong cookies are passed untouched, under the name of what is wrong with t
 		deal = deal_of(place, &with_timestamps, (uint32_t)-1, 5);
 		expect_ack("the next epoch", &deal.ack, COUNTER_ack_rejected_cookie, XDP_PASS);
 	}
+}
+
+CASE("an ACK that the stack will drop for its checksums or lengths is not handed to the promoter")
+{
+	static const struct {
+		const char *name;
+		uint16_t tcp_xor, ip_xor;
+		size_t cut;
+		uint16_t payload;
+		bool ip_options;
+	} rows[] = {
+		{ .name = "TCP's checksum", .tcp_xor = 0x0100 },
+		{ .name = "IP's checksum", .ip_xor = 0x0100 },
+		{ .name = "IP's checksum, with data", .ip_xor = 0x0001, .payload = 100 },
+		{ .name = "IP's checksum, with IP options", .ip_xor = 0x0001, .ip_options = true },
+		{ .name = "its last byte missing", .cut = 1, .payload = 100 },
+		{ .name = "all of its data missing", .cut = 100, .payload = 100 },
+	};
+	static const uint8_t data[100];
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	settle_epoch();
+	for (enum place place = IPV4; place <= IPV6; place++)
+		for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+			struct deal deal = deal_of(place, &with_timestamps, 0, 5);
+			size_t length;
+
+			if (rows[i].ip_xor && place == IPV6)
+				continue;
+			if (rows[i].ip_options)
+				ip_options(&deal.ack);
+			deal.ack.payload = data;
+			deal.ack.payload_len = rows[i].payload;
+			/* The right one of the same handshake behind it: nothing has been spoiled. */
+			for (int right = 0; right < 2; right++) {
+				deal.ack.tcp_checksum_xor = right ? 0 : rows[i].tcp_xor;
+				deal.ack.ip_checksum_xor = right ? 0 : rows[i].ip_xor;
+				length = frame_build(&deal.ack, frame, sizeof(frame)) -
+					 (right ? 0 : rows[i].cut);
+				run_frame(env.xdp, frame, length, &run);
+				EXPECT(run.verdict == XDP_PASS && run.handed == right &&
+					       counted_only(&run,
+							    right ? COUNTER_ack_validated : COUNTER_none),
+				       "%s over IPv%d: %s, %s", rows[i].name, place == IPV4 ? 4 : 6,
+				       run.handed ? "metadata" : "none", counted_text(&run));
+				expect_unchanged(rows[i].name, frame, length, &run);
+			}
+		}
 }
 
 CASE("what is no ACK to a service of ours is passed untouched and uncounted")
