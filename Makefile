@@ -232,7 +232,7 @@ RATE_CHECKS = $(addprefix $(T)/net/,nginx change loss rtt queue firewall handsha
 	$(T)/prog/filter $(T)/tools/selftest
 KERNEL_CHECKS = $(T)/lib/selftest $(T)/tools/selftest $(PROG_TESTS) $(NET_TESTS)
 # Three at a time: they wait for timers of the kernel's more than they work, and measure nothing.
-BESIDE_CHECKS = $(addprefix $(T)/net/,change firewall handshake foreign faults live paths layers sequence options cli privilege)
+BESIDE_CHECKS = $(addprefix $(T)/net/,change firewall handshake foreign faults live paths layers sequence options privilege)
 
 check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftest $(T)/tools/selftest $(TOOLS) \
 		$(PROG_TESTS) $(NET_TESTS)

@@ -63,12 +63,22 @@ static __u64 isn_of(unsigned int connection)
 	return used_isn_tag(connection * 7919, connection + 1);
 }
 
-/* One had to give way, nobody knows which: only of those that share its two buckets. */
-static void forget_neighbours(unsigned int connection)
+/* Notes a cookie, and in the model what is then known. */
+static void try_cookie(unsigned int connection, __u64 hash, __u64 isn, __u64 now_ms)
 {
-	for (unsigned int i = 0; i < CONNECTIONS; i++)
-		if (i != connection && !(((hash_of(i) ^ hash_of(connection)) & settings.used_mask) >> 1))
-			model[i].tried_ms = 0;
+	const int noted = used_try(hash, isn, now_ms);
+
+	if (noted == USED_NOTED_BEFORE) {
+		/* The first trial's moment holds. If its time is over by the millisecond, nobody knows. */
+		if (now_ms - model[connection].tried_ms > LIFE_MS)
+			model[connection].tried_ms = 0;
+		return;
+	}
+	/* One had to give way, nobody knows which. */
+	for (unsigned int i = 0; noted == USED_GAVE_WAY && i < CONNECTIONS; i++)
+		model[i].tried_ms = 0;
+	model[connection].tried_ms = now_ms;
+	model[connection].made = false;
 }
 
 static void step(struct input *input, __u64 *now_ms)
@@ -81,12 +91,7 @@ static void step(struct input *input, __u64 *now_ms)
 	switch (what & 7) {
 	case 0:
 	case 1:
-	case 2:
-		if (used_try(hash, isn, *now_ms))
-			forget_neighbours(c);
-		model[c].tried_ms = *now_ms;
-		model[c].made = false;
-		break;
+	case 2: try_cookie(c, hash, isn, *now_ms); break;
 	case 3:
 		used_made(hash);
 		model[c].made |= model[c].tried_ms != 0;
