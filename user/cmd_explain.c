@@ -88,8 +88,13 @@ static int explain_file(const struct explain_options *options)
 	bool whole = false;
 	int got = 0, code = EXIT_DONE;
 
-	if (!pcap)
-		return fail("cannot read %s: %s", options->pcap, error);
+	if (!pcap) {
+		/* Some of libpcap's messages begin with the name. */
+		const size_t name = strlen(options->pcap);
+		const bool named = !strncmp(error, options->pcap, name) && !strncmp(error + name, ": ", 2);
+
+		return fail("cannot read %s: %s", options->pcap, named ? error + name + 2 : error);
+	}
 	handshakes = calloc(HANDSHAKES, sizeof(*handshakes));
 	if (!handshakes) {
 		pcap_close(pcap);

@@ -166,6 +166,7 @@ static size_t forge_frame(enum place place, bool timestamps, uint16_t payload, u
 	*shape = (struct forge_shape){
 		.source = ETH + (place == IPV6 ? 8 + 12 : 12), /* the last word of an address */
 		.tcp = ETH + (place == IPV6 ? 40 : 20),
+		.ip_check = place == IPV6 ? 0 : ETH + 10,
 		.local_port = PORT,
 		.port.base = SPORT,
 	};

@@ -16,9 +16,10 @@ struct forge_field {
 };
 
 struct forge_shape {
-	__u32 source; /* where in the frame: the last 32 bits of the source address */
-	__u32 tcp;    /* the TCP header */
-	__u32 echo;   /* TSecr; 0: no timestamps */
+	__u32 source;	/* where in the frame: the last 32 bits of the source address */
+	__u32 ip_check; /* the IPv4 header's checksum; 0: IPv6 */
+	__u32 tcp;	/* the TCP header */
+	__u32 echo;	/* TSecr; 0: no timestamps */
 	__u32 local_port;
 	__u32 in_turn; /* server_isn goes through what varies of it, else it is at random */
 	struct forge_field address;
