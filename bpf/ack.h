@@ -126,12 +126,12 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
  * A client resets. The connection that its cookie made may never have sent a segment, and its socket may
  * wait for accept() as before: nothing else would tell that the cookie is used up.
  */
-static __always_inline void reset_note(const struct known_word *word, const struct tuple *tuple, __u64 hash)
+static __always_inline void reset_note(const struct known_note *note, const struct tuple *tuple, __u64 hash)
 {
 	struct connection *connection;
 
 	used_made(hash);
-	if (!word || !word->recorded)
+	if (!note || !note->recorded)
 		return;
 	/* What the stack resets after this, it resets because of this (learn.h: learn_reset()). */
 	connection = bpf_map_lookup_elem(&connections, tuple);
@@ -169,7 +169,6 @@ static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct p
 static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet *packet,
 					const struct settings *set, struct cpu *cpu)
 {
-	const struct known_word *word;
 	const struct validated *way;
 	struct service *service;
 	struct tuple tuple;
@@ -179,10 +178,9 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
-	word = known_word(set, hash);
-	held = known_in(set, word, hash);
+	held = known(set, hash);
 	if (held && tcp_control(packet->tcp) & TCP_RST)
-		reset_note(word, &tuple, hash);
+		reset_note(known_note(set, hash), &tuple, hash);
 	if (held && !known_stale(cpu, hash))
 		return XDP_PASS;
 	now_ms = clock_coarse_ms();
@@ -207,7 +205,6 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 				      struct cpu *cpu)
 {
 	struct handshake_metadata metadata;
-	const struct known_word *word;
 	struct validated *way;
 	struct service *service;
 	struct claim *claim = &cpu->claim;
@@ -219,8 +216,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
-	word = known_word(set, hash);
-	if (word && word->settled == known_settled(hash)) {
+	if (known_is_settled(known_note(set, hash), hash)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
@@ -260,7 +256,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
-	held = known_in(set, word, hash) && !known_stale(cpu, hash);
+	held = known(set, hash) && !known_stale(cpu, hash);
 	/* A tuple that is known and no longer held is one to try cookies on, too: a look now and then. */
 	if (held && (claim->timestamps || ++cpu->known_plain % FORGING_SAMPLE)) {
 		COUNT(ack_known);

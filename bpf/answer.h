@@ -47,19 +47,19 @@ static __always_inline bool syn_note(struct syn *syn, const struct packet *packe
  */
 static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
 {
-	struct known_word *word = known_word(syn->set, syn->hash);
-	bool settled = word && word->settled == known_settled(syn->hash);
+	struct known_note *note;
 	__u32 state = 0;
 
-	if (settled || known_in(syn->set, word, syn->hash)) {
+	if (known_in(syn->asked, syn->hash)) {
 		state = lookup_state(ctx, &syn->tuple, is_ipv4);
 		if (state == KERNEL_TCP_LISTEN)
 			state = 0;
 		if (!state)
 			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
+		note = known_note(syn->set, syn->hash);
 		/* Before this SYN is answered: its ACK will bear a cookie. */
-		if (!state && settled)
-			word->settled = 0;
+		if (!state && known_is_settled(note, syn->hash))
+			note->settled = 0;
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */
@@ -77,7 +77,7 @@ static __always_inline int syn_pass_held(const struct syn *syn, __u32 state)
 	 * have taken that answer.
 	 */
 	if (state == KERNEL_TCP_TIME_WAIT)
-		known_settle(known_word(syn->set, syn->hash), syn->hash);
+		known_settle(syn->set, known_note(syn->set, syn->hash), syn->hash);
 	PASS_SYN(syn, held);
 }
 
@@ -140,11 +140,10 @@ struct synack_frame {
 	__u32 client_isn;
 	__u32 ip_offset;
 	__u16 window;
-	__be16 remote_port;
-	__be16 local_port;
 	__u8 ttl;
 	__u8 tos;
-	__u8 ecn;
+	__be32 ports; /* as the SYN-ACK has them */
+	__u8 ecn;     /* 0 or TCP_ECE */
 	__u8 is_ipv4;
 	__u16 pad;
 };
@@ -153,7 +152,7 @@ struct synack_frame {
 __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame)
 {
 	__u32 ip_offset, ip_header, words, tcp_length, length, whole;
-	__be32 options[5] = {};
+	__be32 header[5], options[5] = {};
 	void *data, *end, *ip;
 	struct tcphdr *tcp;
 	__be32 *word;
@@ -186,6 +185,8 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 1) > end)
 		return -1;
 
+	/* Whole words, each written once and summed up before: what is read back from halves has to wait.
+	 */
 	eth_turn(data);
 	if (frame->is_ipv4) {
 		ipv4_turn(ip, frame->ttl, frame->tos, tcp_length);
@@ -199,18 +200,17 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 				       IPPROTO_TCP, tcp_length);
 	}
 
-	tcp->source = frame->local_port;
-	tcp->dest = frame->remote_port;
-	tcp->seq = be32_from(frame->isn);
-	tcp->ack_seq = be32_from(frame->client_isn + 1);
-	((__u8 *)tcp)[12] = (__u8)(tcp_length / 4 << 4);
-	((__u8 *)tcp)[13] = TCP_SYN | TCP_ACK | (frame->ecn ? TCP_ECE : 0);
-	tcp->window = be16_from(frame->window);
-	tcp->check = 0;
-	tcp->urg_ptr = 0;
+	header[0] = frame->ports;
+	header[1] = be32_from(frame->isn);
+	header[2] = be32_from(frame->client_isn + 1);
+	header[3] = be32_from(tcp_length / 4 << 28 | (TCP_SYN | TCP_ACK | frame->ecn) << 16 |
+			      frame->window);
+	header[4] = be32_from(0);
 #pragma unroll
-	for (int i = 0; i < 5; i++)
-		sum += raw32(((const __be32 *)tcp)[i]);
+	for (int i = 0; i < 5; i++) {
+		((__be32 *)tcp)[i] = header[i];
+		sum += raw32(header[i]);
+	}
 	for (__u32 i = 0; i < 5; i++) {
 		if (i >= words || (void *)(word + i + 1) > end)
 			break;
@@ -228,11 +228,13 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	const struct service_synack *synack = &syn->service->synack;
 	const struct cookie_options *options = &choice->options;
 	struct claim *claim = &syn->cpu->claim;
-	const __u64 now_ms = clock_ms();
+	__u64 now_ms;
 	struct synack_frame answer = {};
 	__u16 window;
 	bool shown;
 
+	/* Policy flood has asked already. */
+	now_ms = syn->exact_ms ?: clock_syn_ms(syn->cpu);
 	claim->tuple = syn->tuple;
 	claim->client_isn = host32(packet->tcp->seq);
 	claim->epoch = clock_epoch(syn->cpu, syn->set, now_ms);
@@ -246,15 +248,14 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	answer.client_isn = claim->client_isn;
 	answer.ip_offset = packet->ip_offset;
 	answer.is_ipv4 = packet->is_ipv4;
-	answer.remote_port = packet->tcp->source;
-	answer.local_port = packet->tcp->dest;
+	answer.ports = tcp_ports_turned(packet->tcp);
 	answer.ttl = synack->ttl;
 	answer.tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
 	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
 	window = options->has_timestamps ? synack->window : synack->window_plain;
 	if (answer.window > window)
 		answer.window = window;
-	answer.ecn = options->has_ecn;
+	answer.ecn = options->has_ecn ? TCP_ECE : 0;
 	answer.options.mss = synack->mss;
 	answer.options.has_wscale = options->has_wscale;
 	answer.options.wscale = synack->rcv_wscale;
@@ -307,7 +308,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	tcp_tuple(packet, &syn.tuple);
 	syn.hash = tuple_hash(&syn.tuple, set->hash_seed);
-	syn.now_ms = clock_coarse_ms();
+	syn.asked = known_ask(set, syn.hash);
+	syn.now_ms = clock_tick_ms(cpu);
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
 	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
 	/* Without a device for the id 0 the stack ignores such a tag, and what it then takes the SYN for is
@@ -326,7 +328,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple,
 					    packet->is_ipv4);
 		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
-		if (!flood_awake(syn.service, set, listener, clock_ms()))
+		syn.exact_ms = clock_syn_ms(cpu);
+		if (!flood_awake(syn.service, set, listener, syn.exact_ms))
 			return syn_dormant(ctx, &syn, packet);
 	}
 

@@ -17,6 +17,38 @@ static __always_inline __u64 clock_coarse_ms(void)
 	return bpf_ktime_get_coarse_ns() / 1000000;
 }
 
+enum {
+	CLOCK_FLOOD = 64, /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
+	CLOCK_SYNS = 16,  /* and in a flood so many of them share a look at the clock */
+};
+
+/* clock_coarse_ms(), without its division if this is still the same tick. */
+static __always_inline __u64 clock_tick_ms(struct cpu *cpu)
+{
+	const __u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	if (cpu->tick_ns != now_ns) {
+		cpu->tick_ns = now_ns;
+		cpu->tick_ms = now_ns / 1000000;
+		cpu->tick_syns = 0;
+	}
+	return cpu->tick_ms;
+}
+
+/*
+ * The moment of a SYN, after clock_tick_ms(). A look at the clock costs as much as a cookie, since the
+ * processor first ends all that it has begun. So in a flood the moment is that of up to fifteen SYNs ago: a
+ * fraction of a tick, never more than one, and never ahead.
+ */
+static __always_inline __u64 clock_syn_ms(struct cpu *cpu)
+{
+	const __u32 syns = cpu->tick_syns++;
+
+	if (syns < CLOCK_FLOOD || !(syns % CLOCK_SYNS))
+		cpu->syn_ms = clock_ms();
+	return cpu->syn_ms;
+}
+
 static __always_inline __u32 clock_epoch(struct cpu *cpu, const struct settings *set, __u64 now_ms)
 {
 	if (now_ms - cpu->epoch_start_ms >= set->epoch_ms || !cpu->epoch_start_ms) {

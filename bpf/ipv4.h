@@ -63,21 +63,20 @@ static __always_inline bool ipv4_source_martian(__be32 saddr, __be32 daddr)
 /* Turns the header of a SYN into that of its SYN-ACK, as net/ipv4/ip_output.c builds it. */
 static __always_inline void ipv4_turn(struct iphdr *ip, __u8 ttl, __u8 tos, __u32 tcp_length)
 {
-	const __u32 *word = (const __u32 *)ip;
-	__be32 local = ip->daddr;
+	const __be32 header[5] = {
+		be32_from(0x45000000 | (__u32)tos << 16 | ((__u32)sizeof(*ip) + tcp_length)),
+		be32_from(IPV4_DONT_FRAGMENT), /* id 0 */
+		be32_from((__u32)ttl << 24 | IPPROTO_TCP << 16),
+		ip->daddr,
+		ip->saddr,
+	};
 	__u64 sum = 0;
 
-	ip->tos = tos;
-	ip->tot_len = be16_from(sizeof(*ip) + tcp_length);
-	ip->id = be16_from(0);
-	ip->frag_off = be16_from(IPV4_DONT_FRAGMENT);
-	ip->ttl = ttl;
-	ip->check = 0;
-	ip->daddr = ip->saddr;
-	ip->saddr = local;
 #pragma unroll
-	for (int i = 0; i < 5; i++)
-		sum += word[i];
+	for (int i = 0; i < 5; i++) {
+		((__be32 *)ip)[i] = header[i];
+		sum += raw32(header[i]);
+	}
 	ip->check = csum_field(sum);
 }
 

@@ -9,57 +9,82 @@
 
 #include "maps.h"
 
-static __always_inline __u64 known_bits(__u64 hash)
+static __always_inline struct known_word *known_word(const struct settings *set, __u64 hash,
+						     __u32 generation)
 {
-	return 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
-}
-
-static __always_inline struct known_word *known_word(const struct settings *set, __u64 hash)
-{
-	__u32 index = hash & set->known_mask;
+	__u32 index = (hash & set->known_mask) + (generation & 1 ? set->known_mask + 1 : 0);
 
 	return bpf_map_lookup_elem(&known_tuples, &index);
 }
 
-/* What known_word.settled says of a tuple: never 0. The word's place says the rest of the hash. */
+static __always_inline struct known_note *known_note(const struct settings *set, __u64 hash)
+{
+	__u32 index = hash & set->known_mask;
+
+	return bpf_map_lookup_elem(&known_notes, &index);
+}
+
+/*
+ * The filter's word for the tuple. Whoever asks for it long before known_in() does not wait for the memory:
+ * that is far away, in a large filter, and the tuples of a flood are all over it.
+ */
+static __always_inline __u64 known_ask(const struct settings *set, __u64 hash)
+{
+	const struct known_word *word = known_word(set, hash, set->known_generation);
+	/* An absent word cannot be; were it so, the exact lookup decides. */
+	__u64 bits = word ? word->bits : ~0ULL;
+
+	barrier_var(bits);
+	return bits;
+}
+
+/* Whether the stack may hold the tuple, by what known_ask() found. */
+static __always_inline bool known_in(__u64 asked, __u64 hash)
+{
+	const __u64 bits = known_bits(hash);
+
+	return (asked & bits) == bits;
+}
+
+static __always_inline bool known(const struct settings *set, __u64 hash)
+{
+	return known_in(known_ask(set, hash), hash);
+}
+
+static __always_inline void known_mark(const struct settings *set, __u64 hash)
+{
+	__u64 bits = known_bits(hash);
+
+	for (__u32 generation = 0; generation < 2; generation++) {
+		struct known_word *word = known_word(set, hash, generation);
+
+		/* Look before writing: a marked word stays a shared cache line. */
+		if (word && (word->bits & bits) != bits)
+			__sync_fetch_and_or(&word->bits, bits);
+	}
+}
+
+/* What known_note.settled says of a tuple: never 0. The note's place says the rest of the hash. */
 static __always_inline __u32 known_settled(__u64 hash)
 {
 	return (__u32)(hash >> 32) | 1;
 }
 
-/* Notes that no cookie is on its way to the tuple (abi.h). */
-static __always_inline void known_settle(struct known_word *word, __u64 hash)
+/*
+ * Notes that no cookie is on its way to the tuple (abi.h). Marked first: a SYN of a tuple that is not known
+ * is answered without a look at its note.
+ */
+static __always_inline void known_settle(const struct settings *set, struct known_note *note, __u64 hash)
 {
-	if (word && word->settled != known_settled(hash))
-		word->settled = known_settled(hash);
-}
-
-/* Whether the tuple is known, by its word. */
-static __always_inline int known_in(const struct settings *set, const struct known_word *word, __u64 hash)
-{
-	__u64 bits = known_bits(hash);
-
-	/* An absent word cannot be; were it so, the exact lookup decides. */
-	return !word || (word->generation[set->known_generation & 1] & bits) == bits;
-}
-
-static __always_inline int known(const struct settings *set, __u64 hash)
-{
-	return known_in(set, known_word(set, hash), hash);
-}
-
-static __always_inline void known_mark(const struct settings *set, __u64 hash)
-{
-	struct known_word *word = known_word(set, hash);
-	__u64 bits = known_bits(hash);
-
-	if (!word)
+	if (!note || note->settled == known_settled(hash))
 		return;
-	/* Look before writing: a marked word stays a shared cache line. */
-	if ((word->generation[0] & bits) != bits)
-		__sync_fetch_and_or(&word->generation[0], bits);
-	if ((word->generation[1] & bits) != bits)
-		__sync_fetch_and_or(&word->generation[1], bits);
+	known_mark(set, hash);
+	note->settled = known_settled(hash);
+}
+
+static __always_inline bool known_is_settled(const struct known_note *note, __u64 hash)
+{
+	return note && note->settled == known_settled(hash);
 }
 
 #endif

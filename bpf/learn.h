@@ -329,7 +329,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	/* Also one that XDP could not take apart (extension headers), or that came by another device. */
 	known_mark(set, hash);
 	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
-	track_forget(known_word(set, hash), tuple);
+	track_forget(known_note(set, hash), tuple);
 	service = bpf_map_lookup_elem(&services, &key);
 	if (service && service->admission != SERVICE_WAITING && !synack_of_canary(service, packet, tuple) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
@@ -406,11 +406,11 @@ static __always_inline bool resets_name_sockets(bool is_ipv4)
 static __always_inline void learn_reset(struct __sk_buff *skb, const struct packet *packet,
 					struct settings *set, const struct tuple *tuple)
 {
-	const struct known_word *word = known_word(set, tuple_hash(tuple, set->hash_seed));
+	const struct known_note *note = known_note(set, tuple_hash(tuple, set->hash_seed));
 	struct connection *connection;
 	struct service *service;
 
-	if (!word || !word->recorded)
+	if (!note || !note->recorded)
 		return;
 	connection = bpf_map_lookup_elem(&connections, tuple);
 	if (!connection || connection->state != CONNECTION_PROMOTED ||

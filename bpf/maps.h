@@ -35,6 +35,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct known_note);
+} known_notes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct used_bucket);
 } used_cookies SEC(".maps");
@@ -146,6 +154,10 @@ enum budget {
 struct cpu {
 	__u64 epoch_start_ms; /* the epoch that was current when last looked, to spare a division */
 	__u64 budget_second;
+	__u64 tick_ns; /* of the coarse clock, when last looked (clock.h) */
+	__u64 tick_ms;
+	__u64 syn_ms; /* the moment of this SYN, or of one a little before */
+	__u32 tick_syns;
 	__u32 epoch;
 	__u32 passed[BUDGETS];
 	__u64 events_second;

@@ -13,8 +13,10 @@
 /* What has been found out about a SYN while deciding on it. */
 struct syn {
 	struct tuple tuple;
-	__u64 hash; /* of the tuple */
-	__u64 now_ms;
+	__u64 hash;	/* of the tuple */
+	__u64 asked;	/* of the filter of known tuples */
+	__u64 now_ms;	/* as of the last tick */
+	__u64 exact_ms; /* 0: not asked */
 	const struct settings *set;
 	struct cpu *cpu;
 	struct service *service;

@@ -57,6 +57,12 @@ static __always_inline bool tcp_read_network(struct packet *packet, void *ctx, b
 	return false;
 }
 
+/* Its ports, as its answer has them. */
+static __always_inline __be32 tcp_ports_turned(const struct tcphdr *tcp)
+{
+	return be32_from((__u32)host16(tcp->dest) << 16 | host16(tcp->source));
+}
+
 /* Takes a frame apart as far as the TCP header's 20 bytes. */
 static __always_inline bool tcp_read(struct packet *packet, void *data, void *end, void *ctx, bool xdp)
 {

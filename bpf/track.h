@@ -39,27 +39,27 @@ static __always_inline bool track_tuple(struct sock_common *common, struct tuple
 static __always_inline long track_promoted(const struct settings *set, const struct tuple *tuple,
 					   const struct connection *connection)
 {
-	struct known_word *word = known_word(set, tuple_hash(tuple, set->hash_seed));
+	struct known_note *note = known_note(set, tuple_hash(tuple, set->hash_seed));
 	long error;
 
 	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST))
 		return 0;
-	if (!word)
+	if (!note)
 		return -7; /* E2BIG */
-	__sync_fetch_and_add(&word->recorded, 1);
+	__sync_fetch_and_add(&note->recorded, 1);
 	error = bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST);
 	if (!error)
 		return 0;
-	__sync_fetch_and_add(&word->recorded, -1);
+	__sync_fetch_and_add(&note->recorded, -1);
 	/* Meanwhile another CPU has put in the same tuple's. */
 	return bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST) ? error : 0;
 }
 
 /* Takes out a tuple's entry, if there is one. */
-static __always_inline void track_forget(struct known_word *word, const struct tuple *tuple)
+static __always_inline void track_forget(struct known_note *note, const struct tuple *tuple)
 {
-	if (word && word->recorded && !bpf_map_delete_elem(&connections, tuple))
-		__sync_fetch_and_add(&word->recorded, -1);
+	if (note && note->recorded && !bpf_map_delete_elem(&connections, tuple))
+		__sync_fetch_and_add(&note->recorded, -1);
 }
 
 /*
@@ -71,11 +71,11 @@ static __always_inline struct connection *track_leaving(struct settings *set, co
 							bool closing)
 {
 	const __u64 hash = tuple_hash(tuple, set->hash_seed);
-	struct known_word *word = known_word(set, hash);
+	struct known_note *note = known_note(set, hash);
 	struct connection *connection = NULL;
 	bool begins, soon;
 
-	if (word && word->recorded)
+	if (note && note->recorded)
 		connection = bpf_map_lookup_elem(&connections, tuple);
 	begins = connection && connection->state == CONNECTION_PROMOTED;
 	/* In a full table the entry may be missing, or that of an earlier connection. */
@@ -83,7 +83,7 @@ static __always_inline struct connection *track_leaving(struct settings *set, co
 		used_made(hash);
 	/* Of any connection's first segments, ours or not: it is established, or has been. */
 	if (!closing)
-		known_settle(word, hash);
+		known_settle(set, note, hash);
 	if (begins && set->resets)
 		set->resets = 0;
 	if (!connection)
@@ -106,7 +106,7 @@ static __always_inline void track_gone(struct sock *sk)
 	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
 	const struct settings *set;
 	struct connection *connection;
-	struct known_word *word;
+	struct known_note *note;
 	struct tuple tuple = {};
 	__be16 local_port;
 	__u64 hash;
@@ -121,10 +121,10 @@ static __always_inline void track_gone(struct sock *sk)
 		return;
 	tuple.local_port = local_port;
 	hash = tuple_hash(&tuple, set->hash_seed);
-	word = known_word(set, hash);
-	if (word && word->settled == known_settled(hash))
-		word->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
-	if (!word || !word->recorded)
+	note = known_note(set, hash);
+	if (known_is_settled(note, hash))
+		note->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
+	if (!note || !note->recorded)
 		return;
 	connection = bpf_map_lookup_elem(&connections, &tuple);
 	/* Of a tuple that is in use again already, the entry is the new connection's. One more: its FIN. */
@@ -134,7 +134,7 @@ static __always_inline void track_gone(struct sock *sk)
 	if (connection->state == CONNECTION_PROMOTED)
 		used_made(hash);
 	if (connection->state != CONNECTION_CLOSED)
-		track_forget(word, &tuple);
+		track_forget(note, &tuple);
 }
 
 #endif

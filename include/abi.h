@@ -177,24 +177,35 @@ struct connection {
 /* ---- known tuples: the filter of what the stack holds ----------------------------------------------- */
 
 /*
- * Both bits of a tuple lie in one word, and both generations of a word side by side: a look costs one
- * cache line. Bits are set in both generations; the generation that is not asked is emptied and refilled
- * from the stack's sockets, then asked.
- *
- * Beside them: how many entries of `connections` belong to tuples of this word. Whoever would look one up
- * in vain is spared a search in a large table; the word is at hand, since the XDP program asked it just
- * now. It may count too many (what is deleted by hand), never too few.
- *
- * And one tuple of this word, by a part of its hash, of which it is certain that no cookie of ours is on
- * its way to it: its connection is established, or the stack had it in TIME-WAIT when its last SYN came.
- * Its segments are none to look for a cookie in. Whoever answers a SYN of that tuple takes it back first.
+ * The three bits of a tuple lie in one word. There are two generations of words, one behind the other: each
+ * SYN looks at the one that is asked, so that one alone should fit into a processor's cache. Bits are set
+ * in both; the generation that is not asked is emptied and refilled from the stack's sockets, then asked.
  */
 struct known_word {
-	__u64 generation[2];
-	__u32 recorded;
-	__u32 settled;
-	__u64 pad2;
+	__u64 bits;
 };
+
+/*
+ * What is noted of the tuples of a word, for both generations of it.
+ *
+ * How many entries of `connections` belong to them: whoever would look one up in vain is spared a search in
+ * a large table. It may count too many (what is deleted by hand), never too few.
+ *
+ * And one tuple, by a part of its hash, of which it is certain that no cookie of ours is on its way to it:
+ * its connection is established, or the stack had it in TIME-WAIT when its last SYN came. Its segments are
+ * none to look for a cookie in. Such a tuple is always known, in the generation that is asked: whoever
+ * answers a SYN of it thus comes by here, and takes the note back first.
+ */
+struct known_note {
+	__u32 recorded;
+	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set */
+};
+
+/* The bits of a tuple, by its hash. Those of known_note.settled, too, which is all of it that they need. */
+static __always_inline __u64 known_bits(__u64 hash)
+{
+	return 1ULL << (hash >> 46 & 63) | 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
+}
 
 /* ---- used cookies: a cookie promotes once ------------------------------------------------------------ */
 

@@ -37,7 +37,7 @@ enum {
 enum attach_sizes {
 	DEFAULT_CONNECTIONS = 131072,
 	FORGING_AHEAD_MS = 60000,
-	KNOWN_TUPLES_A_WORD = 2, /* 0.6 % false hits at the nominal number (tests/unit) */
+	KNOWN_TUPLES_A_WORD = 4, /* 0.9 % false hits at the nominal number (tests/unit) */
 	USED_A_BUCKET =
 		1, /* of eight ways: a cookie is remembered for longer than many a connection lives */
 };
@@ -190,14 +190,14 @@ static int prepare_maps(struct attachment *attachment)
 	struct handshake_bpf *skeleton = attachment->skeleton;
 	const struct instance *instance = &attachment->instance;
 	unsigned long connections = attachment->options->connections ?: DEFAULT_CONNECTIONS;
+	__u32 words;
 	int error;
 
 	if (attachment->fresh) {
 		error = bpf_map__set_max_entries(skeleton->maps.connections, (__u32)connections);
-		error = error
-				?: bpf_map__set_max_entries(skeleton->maps.known_tuples,
-							    (__u32)power_of_two(connections /
-										KNOWN_TUPLES_A_WORD));
+		words = (__u32)power_of_two(connections / KNOWN_TUPLES_A_WORD);
+		error = error ?: bpf_map__set_max_entries(skeleton->maps.known_tuples, 2 * words);
+		error = error ?: bpf_map__set_max_entries(skeleton->maps.known_notes, words);
 		return error
 			       ?: bpf_map__set_max_entries(skeleton->maps.used_cookies,
 							   (__u32)power_of_two(connections /
@@ -206,6 +206,7 @@ static int prepare_maps(struct attachment *attachment)
 	error = reuse_map(skeleton->maps.services, instance->services);
 	error = error ?: reuse_map(skeleton->maps.connections, instance->connections);
 	error = error ?: reuse_map(skeleton->maps.known_tuples, instance->known_tuples);
+	error = error ?: reuse_map(skeleton->maps.known_notes, instance->known_notes);
 	error = error ?: reuse_map(skeleton->maps.used_cookies, instance->used_cookies);
 	error = error ?: reuse_map(skeleton->maps.keys, instance->keys);
 	error = error ?: reuse_map(skeleton->maps.settings, instance->settings);
@@ -259,10 +260,10 @@ static struct bpf_map *pinned_map(const struct attachment *attachment, int i)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
 	struct bpf_map *const maps[] = {
-		skeleton->maps.services,     skeleton->maps.connections, skeleton->maps.known_tuples,
-		skeleton->maps.used_cookies, skeleton->maps.keys,	 skeleton->maps.ports,
-		skeleton->maps.interfaces,   skeleton->maps.counters,	 skeleton->maps.events,
-		skeleton->maps.forgings,     skeleton->maps.settings,
+		skeleton->maps.services,    skeleton->maps.connections,	 skeleton->maps.known_tuples,
+		skeleton->maps.known_notes, skeleton->maps.used_cookies, skeleton->maps.keys,
+		skeleton->maps.ports,	    skeleton->maps.interfaces,	 skeleton->maps.counters,
+		skeleton->maps.events,	    skeleton->maps.forgings,	 skeleton->maps.settings,
 	};
 
 	return i < (int)(sizeof(maps) / sizeof(*maps)) ? maps[i] : NULL;
@@ -289,7 +290,7 @@ static int fill_settings(const struct attachment *attachment)
 	const __u32 zero = 0;
 	struct settings set;
 
-	settings_default(&set, bpf_map__max_entries(skeleton->maps.known_tuples),
+	settings_default(&set, bpf_map__max_entries(skeleton->maps.known_notes),
 			 bpf_map__max_entries(skeleton->maps.used_cookies));
 	set.netns_cookie = netns_cookie();
 	set.policy = options->policy;

@@ -172,6 +172,7 @@ static const struct {
 	{ "services", offsetof(struct instance, services), BPF_MAP_TYPE_HASH },
 	{ "connections", offsetof(struct instance, connections), BPF_MAP_TYPE_HASH },
 	{ "known_tuples", offsetof(struct instance, known_tuples), BPF_MAP_TYPE_ARRAY },
+	{ "known_notes", offsetof(struct instance, known_notes), BPF_MAP_TYPE_ARRAY },
 	{ "used_cookies", offsetof(struct instance, used_cookies), BPF_MAP_TYPE_ARRAY },
 	{ "keys", offsetof(struct instance, keys), BPF_MAP_TYPE_ARRAY },
 	{ "ports", offsetof(struct instance, ports), BPF_MAP_TYPE_ARRAY },
@@ -430,7 +431,7 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 	if (code)
 		instance_close(instance);
 	else
-		instance->damaged |= settings_mend(&instance->set, map_entries(instance->known_tuples),
+		instance->damaged |= settings_mend(&instance->set, map_entries(instance->known_notes),
 						   map_entries(instance->used_cookies));
 	return code;
 }
@@ -750,11 +751,23 @@ unsigned long instance_epoch_ms(const char *pin_path)
 	return epoch_ms;
 }
 
+/* @size bytes of a map, noted in @mapped_size; NULL and errno if it cannot be mapped. */
+static void *map_mapped(int map, size_t size, size_t *mapped_size)
+{
+	void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+
+	*mapped_size = size;
+	return mapped == MAP_FAILED ? NULL : mapped;
+}
+
 struct known_word *instance_known_words(const struct instance *instance, size_t *size)
 {
-	void *words;
+	return map_mapped(instance->known_tuples,
+			  2 * ((size_t)instance->set.known_mask + 1) * sizeof(struct known_word), size);
+}
 
-	*size = ((size_t)instance->set.known_mask + 1) * sizeof(struct known_word);
-	words = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, instance->known_tuples, 0);
-	return words == MAP_FAILED ? NULL : words;
+struct known_note *instance_known_notes(const struct instance *instance, size_t *size)
+{
+	return map_mapped(instance->known_notes,
+			  ((size_t)instance->set.known_mask + 1) * sizeof(struct known_note), size);
 }

@@ -36,6 +36,7 @@ struct instance {
 	int services;
 	int connections;
 	int known_tuples;
+	int known_notes;
 	int used_cookies;
 	int keys;
 	int settings;
@@ -130,8 +131,12 @@ bool instance_unanswered(const struct instance *instance, const struct service *
 /* Runs the iterator known_refill in this network namespace: marks every tuple the stack holds. */
 int instance_refill(const struct instance *instance);
 
-/* Maps the words of the filter, *size bytes, for munmap(). NULL and errno if that fails. */
+/*
+ * Map the filter, both generations of its words, and the notes beside them: *size bytes, for munmap(). NULL
+ * and errno if that fails.
+ */
 struct known_word *instance_known_words(const struct instance *instance, size_t *size);
+struct known_note *instance_known_notes(const struct instance *instance, size_t *size);
 
 /* The cookie that names this network namespace (SO_NETNS_COOKIE), 0 if the kernel does not tell. */
 __u64 netns_cookie(void);

@@ -98,15 +98,15 @@ static int compare_tuples(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct tuple));
 }
 
-/* Deletes an entry of `connections`, and counts it off where the programs count it (abi.h: known_word). */
+/* Deletes an entry of `connections`, and counts it off where the programs count it (abi.h: known_note). */
 static int forget_connection(const struct instance *instance, const struct tuple *tuple,
-			     struct known_word *words)
+			     struct known_note *notes)
 {
 	const __u64 hash = tuple_hash(tuple, instance->set.hash_seed);
 
 	if (bpf_map_delete_elem(instance->connections, tuple))
 		return 0;
-	__atomic_fetch_sub(&words[hash & instance->set.known_mask].recorded, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&notes[hash & instance->set.known_mask].recorded, 1, __ATOMIC_RELAXED);
 	return 1;
 }
 
@@ -168,19 +168,19 @@ long connections_sweep(const struct instance *instance)
 	struct connection_record *connections = NULL;
 	struct socket_record *records = NULL;
 	long count, connection_count, swept = 0;
-	struct known_word *words;
+	struct known_note *notes;
 	struct connection now;
 	size_t size;
 
-	words = instance_known_words(instance, &size);
-	if (!words)
+	notes = instance_known_notes(instance, &size);
+	if (!notes)
 		return -errno;
 	/* In this order: what is promoted in between, on a tuple of its own, is not among the connections.
 	 */
 	connection_count = connections_read(instance, &connections);
 	count = connection_count < 0 ? connection_count : sockets_read(instance, &records);
 	if (count < 0) {
-		munmap(words, size);
+		munmap(notes, size);
 		free(connections);
 		return count;
 	}
@@ -202,9 +202,9 @@ long connections_sweep(const struct instance *instance)
 		if (bpf_map_lookup_elem(instance->connections, &record->tuple, &now) ||
 		    now.promoted_ms != record->connection.promoted_ms)
 			continue;
-		swept += forget_connection(instance, &record->tuple, words);
+		swept += forget_connection(instance, &record->tuple, notes);
 	}
-	munmap(words, size);
+	munmap(notes, size);
 	free(connections);
 	free(records);
 	return swept;

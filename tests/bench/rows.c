@@ -16,7 +16,9 @@
 
 /* What bpf/maps.h and the BPF headers give to the programs: bpf/known.h itself marks what is held. */
 #define XDPH_MAPS_H
+#define barrier_var(var) __asm__ volatile("" : "+r"(var))
 static struct known_word *marked;
+static struct known_note *known_notes;
 #define known_tuples		      marked
 #define bpf_map_lookup_elem(map, key) (&(*(map))[*(key)])
 #include "../../bpf/known.h"
@@ -92,13 +94,12 @@ static void fill_filter(struct row *row)
 	const struct settings set = settings_of(row);
 	const int fd = open_pin(row, "known_tuples");
 
-	row->words = (size_t)set.known_mask + 1;
+	row->words = 2 * ((size_t)set.known_mask + 1);
 	row->filter = mmap(NULL, row->words * sizeof(*row->filter), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 			   0);
 	REQUIRE(row->filter != MAP_FAILED, "%s", strerror(errno));
 	close(fd);
-	for (size_t i = 0; i < row->words; i++)
-		row->filter[i].generation[0] = row->filter[i].generation[1] = 0;
+	memset(row->filter, 0, row->words * sizeof(*row->filter));
 	marked = row->filter;
 	for (int i = 0; i < row->held; i++) {
 		const struct tuple tuple = held_tuple(i);
@@ -107,16 +108,14 @@ static void fill_filter(struct row *row)
 	}
 	row->filled = calloc(row->words, sizeof(*row->filled));
 	REQUIRE(row->filled);
-	for (size_t i = 0; i < row->words; i++)
-		memcpy(row->filled[i], row->filter[i].generation, sizeof(row->filled[i]));
+	memcpy(row->filled, row->filter, row->words * sizeof(*row->filled));
 }
 
 void row_refill(struct row *row)
 {
 	for (size_t i = 0; row->answerer == ANSWERER_OURS && i < row->words; i++)
-		if (row->filter[i].generation[0] != row->filled[i][0] ||
-		    row->filter[i].generation[1] != row->filled[i][1])
-			memcpy(row->filter[i].generation, row->filled[i], sizeof(row->filled[i]));
+		if (row->filter[i].bits != row->filled[i].bits)
+			row->filter[i] = row->filled[i];
 }
 
 uint64_t row_counter(const struct row *row, size_t offset)

@@ -51,7 +51,7 @@ struct row {
 	int settings;
 	struct known_word *filter;
 	size_t words;
-	uint64_t (*filled)[2]; /* what the filter's generations are to hold */
+	struct known_word *filled; /* what the filter's generations are to hold */
 };
 
 /* Makes it; lives until the case ends. The generator's sink is on the client's end then. */

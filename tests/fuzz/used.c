@@ -25,7 +25,8 @@ static struct settings settings = {
 	.known_mask = WORDS - 1,
 	.used_mask = BUCKETS - 1,
 };
-static struct known_word words[WORDS], *known_tuples = words;
+static struct known_word words[2][WORDS], *known_tuples = words[0];
+static struct known_note notes[WORDS], *known_notes = notes;
 static struct used_bucket buckets[BUCKETS], *used_cookies = buckets;
 static const __u32 zero = 0;
 
@@ -38,6 +39,7 @@ static inline void *lookup_settings(void)
 	_Generic((map),                                                                                    \
 		struct settings *: lookup_settings(),                                                      \
 		struct known_word **: (void *)&known_tuples[*(key)],                                       \
+		struct known_note **: (void *)&known_notes[*(key)],                                        \
 		struct used_bucket **: (void *)&used_cookies[*(key)])
 
 #pragma clang diagnostic ignored "-Wunused-function"
@@ -101,10 +103,14 @@ static void step(struct input *input, __u64 *now_ms)
 		known_mark(&settings, hash);
 		model[c].marked[0] = model[c].marked[1] = true;
 		break;
-	case 6: settings.known_generation = generation; break;
+	case 6:
+		settings.known_generation = generation;
+		known_settle(&settings, known_note(&settings, hash), hash);
+		model[c].marked[0] = model[c].marked[1] = true;
+		break;
 	default: /* a generation is emptied */
 		for (int i = 0; i < WORDS; i++)
-			words[i].generation[generation] = 0;
+			words[generation][i].bits = notes[i].settled = 0;
 		for (int i = 0; i < CONNECTIONS; i++)
 			model[i].marked[generation] = false;
 	}
@@ -120,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	__u64 now_ms = 1 + draw_number(&input, 5);
 
 	memset(words, 0, sizeof(words));
+	memset(notes, 0, sizeof(notes));
 	memset(buckets, 0, sizeof(buckets));
 	memset(model, 0, sizeof(model));
 	settings.known_generation = 0;

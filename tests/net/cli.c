@@ -18,7 +18,7 @@ static int ours_in_kernel(void)
 {
 	return atoi(netns_output(
 		NULL, "(bpftool prog show; bpftool map show) | grep -cE 'name (xdp_handshake|xdp_drain|"
-		      "tc_promote|tc_learn|known_tuples|used_cookies)' || true"));
+		      "tc_promote|tc_learn|known_tuples|known_notes|used_cookies)' || true"));
 }
 
 /*
@@ -277,9 +277,10 @@ CASE("every pinned map is readable by its BTF, and a policy written by bpftool t
 {
 	static const char *const lookups[][2] = {
 		/* a map, and fields that its first element has */
-		{ "known_tuples", "\"generation\"" },	{ "used_cookies", "\"way\"" },
-		{ "settings", "\"known_generation\"" }, { "ports", "\"value\"" },
-		{ "counters", "\"syn_answered\"" },	{ "forgings", "\"until_ms\"" },
+		{ "known_tuples", "\"bits\"" }, { "known_notes", "\"settled\"" },
+		{ "used_cookies", "\"way\"" },	{ "settings", "\"known_generation\"" },
+		{ "ports", "\"value\"" },	{ "counters", "\"syn_answered\"" },
+		{ "forgings", "\"until_ms\"" },
 	};
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;

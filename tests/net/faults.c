@@ -869,8 +869,9 @@ static void expect_old_ones_live(const char *when)
 CASE("maps that others write to: nothing crashes, connections live, and attach puts right what it must")
 {
 	/* Of these, what is lost is learned, or looked up, anew. */
-	static const char *const harmless[] = { "services",	"connections", "known_tuples",
-						"used_cookies", "counters",    "forgings" };
+	static const char *const harmless[] = { "services",    "connections",  "known_tuples",
+						"known_notes", "used_cookies", "counters",
+						"forgings" };
 	struct master_key key = { .set = 1 };
 	const __u32 zero = 0;
 	struct bpf_map_info info;

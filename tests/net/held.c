@@ -559,7 +559,7 @@ static void know_all(const struct world *world)
 	words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	REQUIRE(words != MAP_FAILED, "%s", strerror(errno));
 	for (__u32 i = 0; i < info.max_entries; i++)
-		words[i].generation[0] = words[i].generation[1] = ~0ULL;
+		words[i].bits = ~0ULL;
 	munmap(words, size);
 	close(fd);
 }

@@ -244,6 +244,7 @@ void environment_new(void)
 	env.settings = open_pin("settings");
 	env.keys = open_pin("keys");
 	env.known_tuples = open_pin("known_tuples");
+	env.known_notes = open_pin("known_notes");
 	env.counters = open_pin("counters");
 	REQUIRE(!bpf_map_lookup_elem(env.settings, &zero, &env.set));
 	env.set.pass_budget = env.set.held_budget = PLENTY;

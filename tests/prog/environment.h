@@ -50,6 +50,7 @@ struct environment {
 	int settings;
 	int keys;
 	int known_tuples;
+	int known_notes;
 	int counters;
 	int listener;
 	struct settings set;
@@ -97,6 +98,12 @@ void counters_read(__u64 value[COUNTERS]);
 void counters_read_here(__u64 value[COUNTERS]);
 
 /* ---- running a program ---- */
+
+enum {
+	/* In a flood, which tests are, a SYN-ACK's moment may be a tick ago (bpf/clock.h). HZ is 100 at the
+	 * least. */
+	SYN_LAG_MS = 10,
+};
 
 struct run {
 	unsigned int verdict;

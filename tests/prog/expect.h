@@ -38,4 +38,7 @@ bool expect_synack(const char *name, const void *syn, size_t length, const struc
 /* That the frame came out as it went in. */
 bool expect_unchanged(const char *name, const void *frame, size_t length, const struct run *run);
 
+/* While it is set, a SYN-ACK's timestamp has to be of the very millisecond (environment.h: SYN_LAG_MS). */
+extern bool expect_exact_moment;
+
 #endif

@@ -153,12 +153,11 @@ static long long known(const struct spread *spread, uint64_t first, int count)
 /* Both generations, as at attach. */
 static void empty_filter(void)
 {
-	const size_t words = (size_t)env.set.known_mask + 1, size = words * sizeof(struct known_word);
+	const size_t size = 2 * ((size_t)env.set.known_mask + 1) * sizeof(struct known_word);
 	struct known_word *word = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_tuples, 0);
 
 	REQUIRE(word != MAP_FAILED, "%s", strerror(errno));
-	for (size_t i = 0; i < words; i++)
-		word[i].generation[0] = word[i].generation[1] = 0;
+	memset(word, 0, size);
 	munmap(word, size);
 }
 
@@ -191,15 +190,16 @@ CASE("with the tuples that the filter is sized for: at most 1 % false hits, neve
 	}
 }
 
-/* By the numbers: of 64 bits, 20 tuples set 30 at the mean, and two of those are hit in 22 % of all cases.
+/* By the numbers: of 64 bits, 40 tuples set 54 at the mean, and three of those are hit in 61 % of all
+ * cases.
  */
-CASE("with ten times as many: at most 25 % false hits, never a wrong no")
+CASE("with ten times as many: at most 65 % false hits, never a wrong no")
 {
 	/* One of each family, and one of each choice: a million runs take their time. */
 	for (const struct spread *spread = spreads; spread < spreads + 4; spread += 3) {
-		double rate = expect_rate(spread, 10 * NOMINAL, 25.0);
+		double rate = expect_rate(spread, 10 * NOMINAL, 65.0);
 
-		EXPECT(rate > 15.0, "%s: %.2f %%: the filter is not filled, the case shows nothing",
+		EXPECT(rate > 50.0, "%s: %.2f %%: the filter is not filled, the case shows nothing",
 		       spread->name, rate);
 	}
 }
@@ -238,6 +238,48 @@ static int passed_held(const struct spread *spread, int count)
 	return held;
 }
 
+static struct tuple stamp_tuple(const struct stamp *stamp, const struct spread *spread)
+{
+	const uint8_t *ip = stamp->frame + ETH;
+	struct tuple tuple;
+	__be32 ipv4;
+
+	if (spread->place == IPV6) {
+		memcpy(&tuple.remote, ip + 8, sizeof(tuple.remote));
+		memcpy(&tuple.local, ip + 24, sizeof(tuple.local));
+		ip += 40;
+	} else {
+		memcpy(&ipv4, ip + 12, sizeof(ipv4));
+		address_map_ipv4(&tuple.remote, ipv4);
+		memcpy(&ipv4, ip + 16, sizeof(ipv4));
+		address_map_ipv4(&tuple.local, ipv4);
+		ip += 20;
+	}
+	memcpy(&tuple.remote_port, ip, 2);
+	memcpy(&tuple.local_port, ip + 2, 2);
+	return tuple;
+}
+
+/* As if the stack had had these clients' connections, and no cookie were on its way to them. */
+static void settle(const struct spread *spread, int count)
+{
+	const size_t size = ((size_t)env.set.known_mask + 1) * sizeof(struct known_note);
+	struct known_note *note = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_notes, 0);
+	struct stamp stamp = stamp_new(spread, ACK);
+
+	REQUIRE(note != MAP_FAILED, "%s", strerror(errno));
+	for (int i = 0; i < count; i++) {
+		struct tuple tuple;
+		__u64 hash;
+
+		stamp_client(&stamp, spread, (uint64_t)i);
+		tuple = stamp_tuple(&stamp, spread);
+		hash = tuple_hash(&tuple, env.set.hash_seed);
+		note[hash & env.set.known_mask].settled = (__u32)(hash >> 32) | 1;
+	}
+	munmap(note, size);
+}
+
 static long long settings_turned(void)
 {
 	const __u32 zero = 0;
@@ -261,6 +303,9 @@ CASE("ten times full, then turned by run: what is gone is forgotten, what the st
 		EXPECT_EQ(passed_held(held[i], each), each, "%s: held", held[i]->name);
 		fill(held[i], 0, 10 * NOMINAL / 2);
 		EXPECT_EQ(passed_held(held[i], each), each, "%s: held, in a full filter", held[i]->name);
+		/* A note that outlived its mark would keep the next handshake's cookie from being looked
+		 * at. */
+		settle(held[i], 10000);
 	}
 	EXPECT(known(held[0], 1ULL << 31, 1000) > 100, "the filter is not filled: the case shows nothing");
 	last = settings_turned();

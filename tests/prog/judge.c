@@ -550,14 +550,15 @@ static const char *judge_answer_cookie(const struct reading *syn, const struct r
 	bool made = false;
 
 	for (int i = 0; i < 2 && !made; i++) {
-		const uint32_t epoch = (uint32_t)((i ? run->before_ms : run->after_ms) / env.set.epoch_ms);
+		const uint32_t epoch = (uint32_t)((i ? run->before_ms - SYN_LAG_MS : run->after_ms) /
+						  env.set.epoch_ms);
 		const uint64_t hash = hash_of(&syn->tuple, syn->ipv4, syn->seq, answer->seq & mask,
 					      timestamps, facts, epoch, &said);
 		const uint32_t sent = answer->tsval - cookie_timestamp_offset(hash);
 
 		made = !((answer->seq ^ (uint32_t)(hash >> 32)) & ~mask) &&
-		       (!timestamps ||
-			sent - (uint32_t)run->before_ms <= (uint32_t)(run->after_ms - run->before_ms));
+		       (!timestamps || sent - (uint32_t)(run->before_ms - SYN_LAG_MS) <=
+					       (uint32_t)(run->after_ms - run->before_ms + SYN_LAG_MS));
 	}
 	if (!made)
 		return wrong("the ISN %08x is no cookie of this moment", answer->seq);

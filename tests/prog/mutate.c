@@ -112,15 +112,18 @@ static void empty_filter(void)
 {
 	const size_t words = (size_t)env.set.known_mask + 1;
 	static struct known_word *word;
+	static struct known_note *note;
 
-	if (!word)
-		word = mmap(NULL, words * sizeof(*word), PROT_READ | PROT_WRITE, MAP_SHARED,
+	if (!word) {
+		word = mmap(NULL, 2 * words * sizeof(*word), PROT_READ | PROT_WRITE, MAP_SHARED,
 			    env.known_tuples, 0);
-	REQUIRE(word != MAP_FAILED, "known_tuples: %s", strerror(errno));
-	for (size_t i = 0; i < words; i++) {
-		word[i].generation[0] = word[i].generation[1] = 0;
-		word[i].settled = 0;
+		note = mmap(NULL, words * sizeof(*note), PROT_READ | PROT_WRITE, MAP_SHARED,
+			    env.known_notes, 0);
 	}
+	REQUIRE(word != MAP_FAILED && note != MAP_FAILED, "known_tuples: %s", strerror(errno));
+	memset(word, 0, 2 * words * sizeof(*word));
+	for (size_t i = 0; i < words; i++)
+		note[i].settled = 0;
 }
 
 /* Handshakes as they are shown: what they are said to be. */

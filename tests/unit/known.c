@@ -19,6 +19,7 @@
 
 static struct settings settings = { .epoch_ms = COOKIE_EPOCH_MS };
 static struct known_word *known_tuples;
+static struct known_note *known_notes;
 static struct used_bucket *used_cookies;
 static const __u32 zero = 0;
 
@@ -31,6 +32,7 @@ static inline void *lookup_settings(void)
 	_Generic((map),                                                                                    \
 		struct settings *: lookup_settings(),                                                      \
 		struct known_word **: (void *)&known_tuples[*(key)],                                       \
+		struct known_note **: (void *)&known_notes[*(key)],                                        \
 		struct used_bucket **: (void *)&used_cookies[*(key)])
 
 #include "../../bpf/known.h"
@@ -38,7 +40,7 @@ static inline void *lookup_settings(void)
 
 enum {
 	CONNECTIONS = 131072,	 /* attach's default */
-	WORDS = CONNECTIONS / 2, /* user/attach.c: KNOWN_TUPLES_A_WORD */
+	WORDS = CONNECTIONS / 4, /* user/attach.c: KNOWN_TUPLES_A_WORD */
 	BUCKETS = CONNECTIONS,	 /* user/attach.c: USED_A_BUCKET */
 	LOOKS = 1000000,
 	LIFE_MS = 2 * COOKIE_EPOCH_MS,
@@ -47,8 +49,10 @@ enum {
 static void filter_empty(void)
 {
 	free(known_tuples);
-	known_tuples = calloc(WORDS, sizeof(*known_tuples));
-	REQUIRE(known_tuples);
+	free(known_notes);
+	known_tuples = calloc(2 * WORDS, sizeof(*known_tuples));
+	known_notes = calloc(WORDS, sizeof(*known_notes));
+	REQUIRE(known_tuples && known_notes);
 	settings.known_mask = WORDS - 1;
 	settings.known_generation = 0;
 }
@@ -228,10 +232,33 @@ CASE("a generation that was emptied forgets, the other one does not")
 	filter_empty();
 	known_mark(&settings, hash);
 	for (int i = 0; i < WORDS; i++)
-		known_tuples[i].generation[1] = 0;
+		known_tuples[WORDS + i].bits = 0;
 	EXPECT(known(&settings, hash));
 	settings.known_generation = 1;
 	EXPECT(!known(&settings, hash));
+}
+
+CASE("what is settled is known, in either generation, and keeps its bits in the note")
+{
+	uint64_t seeds = 4;
+
+	for (int i = 0; i < MAKERS; i++)
+		for (uint32_t n = 0; n < 1000; n++) {
+			__u64 hash;
+
+			settings.hash_seed = random_next(&seeds);
+			settings.known_generation = n & 1;
+			hash = hash_of(makers[i].make, 1, n);
+			if (!(n % 100))
+				filter_empty();
+			known_settle(&settings, known_note(&settings, hash), hash);
+			EXPECT(known_is_settled(known_note(&settings, hash), hash));
+			EXPECT(known_bits((__u64)known_note(&settings, hash)->settled << 32) ==
+			       known_bits(hash));
+			EXPECT(known(&settings, hash));
+			settings.known_generation ^= 1;
+			EXPECT(known(&settings, hash));
+		}
 }
 
 CASE("bits of the hash are used evenly, and another seed makes another hash")
