@@ -8,6 +8,7 @@
 #include "count.h"
 #include "event.h"
 #include "known.h"
+#include "lately.h"
 #include "lookup.h"
 #include "prefix.h"
 #include "service.h"
@@ -51,7 +52,7 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 	__u32 state = 0;
 
 	if (known_in(syn->asked, syn->hash)) {
-		state = lookup_state(ctx, &syn->tuple, is_ipv4);
+		state = lookup_state(ctx, syn->tuple, is_ipv4);
 		if (state == KERNEL_TCP_LISTEN)
 			state = 0;
 		if (!state)
@@ -80,18 +81,6 @@ static __always_inline int syn_pass_held(const struct syn *syn, __u32 state)
 		known_settle(syn->set, known_note(syn->set, syn->hash), syn->hash);
 	PASS_SYN(syn, held);
 }
-
-/* What the connection will have: of what is offered, what the service grants and the cookie can carry. */
-struct choice {
-	struct cookie_options options;
-	__s32 bits; /* for the cookie */
-	__u16 mss;  /* in: the client's, 0 if it named none; */
-	__u16 user_mss;
-	__u8 wscale;
-	__u8 granted; /* enum handshake_option */
-	__u8 is_ipv4;
-	__u8 pad;
-};
 
 enum choose {
 	CHOOSE_DONE,
@@ -132,21 +121,6 @@ __noinline int syn_choose(struct choice *choice)
 	choice->bits = cookie_encode(options);
 	return CHOOSE_UNCARRIED;
 }
-
-/* What a SYN-ACK says, and where it goes in the frame of its SYN. Host order, but for the ports. */
-struct synack_frame {
-	struct tcp_synack_options options;
-	__u32 isn;
-	__u32 client_isn;
-	__u32 ip_offset;
-	__u16 window;
-	__u8 ttl;
-	__u8 tos;
-	__be32 ports; /* as the SYN-ACK has them */
-	__u8 ecn;     /* 0 or TCP_ECE */
-	__u8 is_ipv4;
-	__u16 pad;
-};
 
 /* Writes the SYN-ACK over the SYN. A global function: the verifier looks at its many ways once. */
 __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame)
@@ -221,21 +195,25 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 	return 0;
 }
 
-/* Everything allows it: makes the cookie and the SYN-ACK that carries it. */
-static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet, struct syn *syn,
-				      const struct choice *choice)
+enum answer {
+	ANSWER_SENT,
+	ANSWER_NO_KEY,
+	ANSWER_NO_ROOM, /* the frame would not grow: it is as it came */
+};
+
+/* Everything allows it: makes the cookie and the SYN-ACK that carries it, of @synack's kind. */
+static __always_inline enum answer syn_answer(struct xdp_md *ctx, const struct packet *packet,
+					      const struct syn *syn, const struct choice *choice,
+					      const struct service_synack *synack)
 {
-	const struct service_synack *synack = &syn->service->synack;
 	const struct cookie_options *options = &choice->options;
 	struct claim *claim = &syn->cpu->claim;
-	__u64 now_ms;
-	struct synack_frame answer = {};
+	struct synack_frame *answer = &syn->cpu->answer;
 	__u16 window;
-	bool shown;
+	__u64 now_ms;
 
 	/* Policy flood has asked already. */
 	now_ms = syn->exact_ms ?: clock_syn_ms(syn->cpu);
-	claim->tuple = syn->tuple;
 	claim->client_isn = host32(packet->tcp->seq);
 	claim->epoch = clock_epoch(syn->cpu, syn->set, now_ms);
 	claim->service_wscale = synack->rcv_wscale;
@@ -243,34 +221,116 @@ static __always_inline int syn_answer(struct xdp_md *ctx, struct packet *packet,
 	claim->timestamps = options->has_timestamps;
 	claim->server_isn = cookie_clear(choice->bits, claim->epoch, options->has_timestamps);
 	if (claim_make(claim))
-		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
-	answer.isn = claim->server_isn;
-	answer.client_isn = claim->client_isn;
-	answer.ip_offset = packet->ip_offset;
-	answer.is_ipv4 = packet->is_ipv4;
-	answer.ports = tcp_ports_turned(packet->tcp);
-	answer.ttl = synack->ttl;
-	answer.tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
-	answer.window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
+		return ANSWER_NO_KEY;
+	answer->isn = claim->server_isn;
+	answer->client_isn = claim->client_isn;
+	answer->ip_offset = packet->ip_offset;
+	answer->is_ipv4 = packet->is_ipv4;
+	answer->ports = tcp_ports_turned(packet->tcp);
+	answer->ttl = synack->ttl;
+	answer->tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
+	answer->window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
 	window = options->has_timestamps ? synack->window : synack->window_plain;
-	if (answer.window > window)
-		answer.window = window;
-	answer.ecn = options->has_ecn ? TCP_ECE : 0;
-	answer.options.mss = synack->mss;
-	answer.options.has_wscale = options->has_wscale;
-	answer.options.wscale = synack->rcv_wscale;
-	answer.options.has_sack = options->has_sack;
-	answer.options.has_timestamps = options->has_timestamps;
-	answer.options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
-	answer.options.tsecr = syn->options.tsval;
-	shown = event_wanted(syn->set, now_ms, &syn->tuple) && xdp_event(ctx, EVENT_SYN);
-	if (syn_transmit(ctx, &answer)) {
-		/* Only a frame that would not grow gets here, and it is as it came. */
+	if (answer->window > window)
+		answer->window = window;
+	answer->ecn = options->has_ecn ? TCP_ECE : 0;
+	answer->options.mss = synack->mss;
+	answer->options.has_wscale = options->has_wscale;
+	answer->options.wscale = synack->rcv_wscale;
+	answer->options.has_sack = options->has_sack;
+	answer->options.has_timestamps = options->has_timestamps;
+	answer->options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
+	answer->options.tsecr = syn->options->tsval;
+	return syn_transmit(ctx, answer) ? ANSWER_NO_ROOM : ANSWER_SENT;
+}
+
+/* The same, for whoever looks on as well. */
+static __always_inline int syn_answer_shown(struct xdp_md *ctx, const struct packet *packet,
+					    const struct syn *syn, const struct choice *choice)
+{
+	const bool shown = event_wanted(syn->set, syn->now_ms, syn->tuple) && xdp_event(ctx, EVENT_SYN);
+	const enum answer answer = syn_answer(ctx, packet, syn, choice, &syn->service->synack);
+
+	if (answer == ANSWER_NO_KEY)
+		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
+	if (answer == ANSWER_NO_ROOM)
 		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
-	}
 	if (shown)
 		xdp_event(ctx, EVENT_SYNACK);
 	service_answered(syn->service);
+	COUNT(syn_answered);
+	return XDP_TX;
+}
+
+/* A choice among what a SYN offers; what it may be is set, and what the service grants. */
+static __always_inline void syn_choice(struct choice *choice, const struct packet *packet,
+				       const struct syn *syn, const struct service_synack *synack)
+{
+	choice->mss = syn->options->mss;
+	choice->user_mss = synack->user_mss;
+	choice->wscale = syn->options->wscale;
+	choice->granted = syn->offered & synack->granted;
+	choice->is_ipv4 = packet->is_ipv4;
+}
+
+/* What is wrong with a SYN's source or with what its checksums cover? Nothing, as a rule. */
+static __always_inline bool syn_source_martian(const struct packet *packet, const struct syn *syn)
+{
+	return packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)
+			       : ipv6_source_martian(&syn->tuple->remote, &syn->tuple->local);
+}
+
+static __always_inline bool syn_checksums_right(const struct packet *packet, const struct syn *syn,
+						bool partial_allowed)
+{
+	return (!packet->is_ipv4 || ipv4_checksum_right(packet->ipv4)) &&
+	       tcp_checksum_right(packet, &syn->cpu->header, partial_allowed);
+}
+
+enum {
+	UNUSUAL = -1,
+};
+
+/*
+ * A SYN to a service of which enough was found out in this tick (lately.h). UNUSUAL, and nothing is done
+ * or counted yet, if the SYN is not one of those that a flood, or a crowd, is made of. Whatever this
+ * answers, syn_decide() would answer with the same SYN-ACK.
+ */
+static __always_inline int syn_lately(struct xdp_md *ctx, const struct packet *packet, struct syn *syn)
+{
+	const struct settings *set = syn->set;
+	struct cpu *cpu = syn->cpu;
+	struct lately *lately = lately_way(cpu, syn->tuple);
+	const struct service_synack *synack = &lately->synack;
+	struct choice *choice = &cpu->choice;
+	enum answer answer;
+
+	if (!lately_holds(lately, cpu, ctx->ingress_ifindex, packet->vlan, syn->tuple) ||
+	    !eth_mac_equal(packet->eth->h_dest, lately->device_mac) || known_in(syn->asked, syn->hash))
+		return UNUSUAL;
+	if (set->prefix_budget || syn->now_ms < set->events_until_ms)
+		return UNUSUAL;
+	if (packet->fragment || packet->ip_options || syn_source_martian(packet, syn) ||
+	    !tcp_header_fits(packet) || packet_tcp_header(packet) != packet->tcp_length ||
+	    tcp_reserved(packet->tcp) || tcp_control(packet->tcp) & (TCP_ECE | TCP_CWR))
+		return UNUSUAL;
+	if (!tcp_syn_read_common(ctx, packet, &cpu->header) ||
+	    !syn_checksums_right(packet, syn, lately->checksum_partial))
+		return UNUSUAL;
+	syn->options = &cpu->header.walk.found;
+	syn->offered = syn_offers(packet, syn->options, syn->tos) & ~lately->ignored;
+	if (syn->offered & ~(synack->granted | synack->refused))
+		return UNUSUAL;
+	syn_choice(choice, packet, syn, synack);
+	if (syn_choose(choice) != CHOOSE_DONE)
+		return UNUSUAL;
+	COUNT(syn_received);
+	answer = syn_answer(ctx, packet, syn, choice, synack);
+	if (answer == ANSWER_NO_KEY)
+		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
+	if (answer == ANSWER_NO_ROOM)
+		PASS_OR_DROP_SYN(syn, no_room, BUDGET_PASS);
+	lately->answered++;
 	COUNT(syn_answered);
 	return XDP_TX;
 }
@@ -287,31 +347,46 @@ static __always_inline int syn_dormant(struct xdp_md *ctx, struct syn *syn, cons
 
 	if (look && !packet->fragment && tcp_header_fits(packet) &&
 	    tcp_syn_read(ctx, packet, &syn->cpu->header)) {
-		syn->options = syn->cpu->header.walk.found;
-		syn->offered = syn_offers(packet, &syn->options, syn->tos);
+		syn->options = &syn->cpu->header.walk.found;
+		syn->offered = syn_offers(packet, syn->options, syn->tos);
 		if (syn_note(syn, packet))
 			PASS_SYN(syn, canary);
 	}
 	PASS_SYN(syn, dormant);
 }
 
+/* Whether nothing keeps the SYNs of a service from being answered: what keeps some, keeps none of lately.h.
+ */
+static __always_inline bool service_usual(const struct service *service, const struct settings *set,
+					  struct tcp_sock *listener, __u64 now_ms)
+{
+	return service->policy == POLICY_ALWAYS && service->admission == SERVICE_ADMITTED &&
+	       !canary_unanswered(service, set, now_ms) && !service_speaks_first(service, now_ms) &&
+	       listener_traits(listener) == service->traits && !forging(now_ms);
+}
+
 /* Decides on a SYN to a protected port, in the order of the design: what costs least comes first. */
 static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet, const struct settings *set,
 				      struct cpu *cpu)
 {
-	struct syn syn = { .set = set, .cpu = cpu };
-	struct choice choice = {};
+	struct syn syn = { .set = set, .cpu = cpu, .tuple = &cpu->claim.tuple };
+	struct choice *choice = &cpu->choice;
 	struct tcp_sock *listener;
-	__u8 unlearned;
+	__u8 unlearned, ignored;
+	int chosen, verdict;
 	__u32 held;
-	int chosen;
 
-	tcp_tuple(packet, &syn.tuple);
-	syn.hash = tuple_hash(&syn.tuple, set->hash_seed);
+	tcp_tuple(packet, syn.tuple);
+	syn.hash = tuple_hash(syn.tuple, set->hash_seed);
 	syn.asked = known_ask(set, syn.hash);
 	syn.now_ms = clock_tick_ms(cpu);
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
-	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, &syn.tuple);
+	if (cpu->tick_syns >= CLOCK_FLOOD) {
+		verdict = syn_lately(ctx, packet, &syn);
+		if (verdict != UNUSUAL)
+			return verdict;
+	}
+	syn.service = service_find(ctx->ingress_ifindex, packet->vlan, syn.tuple);
 	/* Without a device for the id 0 the stack ignores such a tag, and what it then takes the SYN for is
 	 * ours. */
 	if (!syn.service && vlan_names_none(packet->vlan))
@@ -319,13 +394,14 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	COUNT(syn_received);
 	if (!syn.service)
 		PASS_SYN(&syn, not_learned);
+	syn.shadow = syn.service->policy == POLICY_SHADOW;
 	if (!eth_mac_equal(packet->eth->h_dest, syn.service->device_mac))
 		PASS_SYN(&syn, other_mac);
 	if (syn.service->admission == SERVICE_REFUSED)
 		PASS_SYN(&syn, refused);
 
 	if (syn.service->policy == POLICY_FLOOD) {
-		listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple,
+		listener = service_listener(syn.service, set, ctx->ingress_ifindex, syn.tuple,
 					    packet->is_ipv4);
 		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
 		syn.exact_ms = clock_syn_ms(cpu);
@@ -342,28 +418,26 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, fragment, BUDGET_PASS);
 	if (packet->ip_options)
 		PASS_OR_DROP_SYN(&syn, ip_options, BUDGET_PASS);
-	if (packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)
-			    : ipv6_source_martian(&syn.tuple.remote, &syn.tuple.local))
+	if (syn_source_martian(packet, &syn))
 		PASS_OR_DROP_SYN(&syn, source, BUDGET_PASS);
 	if (!tcp_header_fits(packet))
 		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
 	if (packet_tcp_header(packet) != packet->tcp_length || !tcp_syn_read(ctx, packet, &cpu->header))
 		PASS_OR_DROP_SYN(&syn, payload, BUDGET_PASS);
-	if ((packet->is_ipv4 && !ipv4_checksum_right(packet->ipv4)) ||
-	    !tcp_checksum_right(packet, &cpu->header, syn.service->checksum_partial))
+	if (!syn_checksums_right(packet, &syn, syn.service->checksum_partial))
 		PASS_OR_DROP_SYN(&syn, checksum, BUDGET_PASS);
 	/* RFC 3168 sets both of ECE and CWR or none: one alone is AccECN (RFC 9768 section 3.1.2). */
 	if (tcp_reserved(packet->tcp) ||
 	    !(tcp_control(packet->tcp) & TCP_ECE) != !(tcp_control(packet->tcp) & TCP_CWR))
 		PASS_OR_DROP_SYN(&syn, control_bits, BUDGET_PASS);
-	syn.options = cpu->header.walk.found;
-	if (syn.options.malformed)
+	syn.options = &cpu->header.walk.found;
+	if (syn.options->malformed)
 		PASS_OR_DROP_SYN(&syn, malformed, BUDGET_PASS);
-	if (syn.options.has_signature)
+	if (syn.options->has_signature)
 		PASS_OR_DROP_SYN(&syn, signature, BUDGET_PASS);
-	syn.offered = syn_offers(packet, &syn.options, syn.tos);
+	syn.offered = syn_offers(packet, syn.options, syn.tos);
 
-	listener = service_listener(syn.service, set, ctx->ingress_ifindex, &syn.tuple, packet->is_ipv4);
+	listener = service_listener(syn.service, set, ctx->ingress_ifindex, syn.tuple, packet->is_ipv4);
 	if (!listener) {
 		/*
 		 * Its port is closed, or another socket has it now: the answer of the stack will tell. A
@@ -385,7 +459,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		syn_note(&syn, packet);
 		PASS_SYN(&syn, not_admitted);
 	}
-	syn.offered &= ~listener_ignores(listener);
+	ignored = listener_ignores(listener);
+	syn.offered &= ~ignored;
 	if (syn.service->admission != SERVICE_ADMITTED || canary_unanswered(syn.service, set, syn.now_ms)) {
 		/* Under pressure the last verdict stands: nobody shall talk us out of answering. */
 		if (syn_note(&syn, packet) || pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
@@ -393,6 +468,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		if (!syn.service->confirmed_ms)
 			DROP_SYN(&syn, over_budget);
 	}
+	lately_count(lately_way(cpu, syn.tuple));
 	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))
 		PASS_SYN(&syn, canary);
 
@@ -401,7 +477,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	/* Above the budget without a cookie, as by a server without Fast Open: the client sends its data
 	 * later. */
-	if (syn.options.has_fast_open && listener_fast_open(listener) &&
+	if (syn.options->has_fast_open && listener_fast_open(listener) &&
 	    pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
 		PASS_SYN(&syn, fast_open);
 	/* Above the budget they are answered: in a flood, most clients' ACKs are better than none's. */
@@ -413,25 +489,25 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		syn_note(&syn, packet);
 		PASS_SYN(&syn, option_unlearned);
 	}
-	choice.mss = syn.options.mss;
-	choice.user_mss = syn.service->synack.user_mss;
-	choice.wscale = syn.options.wscale;
-	choice.granted = syn.offered & syn.service->synack.granted;
-	choice.is_ipv4 = packet->is_ipv4;
-	chosen = syn_choose(&choice);
+	syn_choice(choice, packet, &syn, &syn.service->synack);
+	chosen = syn_choose(choice);
 	if (chosen == CHOOSE_MSS)
 		PASS_OR_DROP_SYN(&syn, mss, BUDGET_PASS);
 	if (chosen == CHOOSE_UNCARRIED && pass_budget(cpu, set, syn.now_ms, BUDGET_PASS))
 		PASS_SYN(&syn, option_uncarried);
 
-	if (!(choice.granted & OPTION_TIMESTAMPS) && forging(syn.now_ms))
+	if (!(choice->granted & OPTION_TIMESTAMPS) && forging(syn.now_ms))
 		PASS_OR_DROP_SYN(&syn, forging, BUDGET_PASS);
 
 	if (syn.service->policy == POLICY_SHADOW)
 		PASS_SYN(&syn, shadow);
-	if (prefix_spent(set, &syn.tuple, syn.now_ms))
+	if (prefix_spent(set, syn.tuple, syn.now_ms))
 		DROP_SYN(&syn, prefix);
-	return syn_answer(ctx, packet, &syn, &choice);
+	/* The next ones of this tick need not ask all that again. */
+	if (cpu->tick_syns >= CLOCK_FLOOD - 1 && service_usual(syn.service, set, listener, syn.now_ms))
+		lately_note(lately_way(cpu, syn.tuple), cpu, ctx->ingress_ifindex, packet->vlan, syn.tuple,
+			    syn.service, ignored);
+	return syn_answer_shown(ctx, packet, &syn, choice);
 }
 
 /* While draining: every SYN is the stack's. */

@@ -100,6 +100,7 @@ enum {
 	EPOCH_KEYS = 4, /* this epoch, the one before, and two that are named when a cookie is too old */
 	VALIDATED_WAYS = 64,
 	STALE_WAYS = 1024,
+	LATELY_WAYS = 8,
 	PACE_SLOTS = 4096,
 };
 
@@ -142,6 +143,45 @@ struct tcp_header_copy {
 	__u32 pad;
 };
 
+/* What the connection will have: of what is offered, what the service grants and the cookie can carry. */
+struct choice {
+	struct cookie_options options;
+	__s32 bits; /* for the cookie */
+	__u16 mss;  /* in: the client's, 0 if it named none; */
+	__u16 user_mss;
+	__u8 wscale;
+	__u8 granted; /* enum handshake_option */
+	__u8 is_ipv4;
+	__u8 pad;
+};
+
+/* What a SYN-ACK says, and where it goes in the frame of its SYN. Host order, but for the ports. */
+struct synack_frame {
+	struct tcp_synack_options options;
+	__u32 isn;
+	__u32 client_isn;
+	__u32 ip_offset;
+	__u16 window;
+	__u8 ttl;
+	__u8 tos;
+	__be32 ports; /* as the SYN-ACK has them */
+	__u8 ecn;     /* 0 or TCP_ECE */
+	__u8 is_ipv4;
+	__u16 pad;
+};
+
+/* What was found out about a service, good until the tick is over (lately.h). */
+struct lately {
+	__u64 tick_ns;
+	struct service_key service;
+	__u32 slot;
+	__u32 answered; /* by it, and not counted yet */
+	__u8 device_mac[6];
+	__u8 checksum_partial;
+	__u8 ignored; /* enum handshake_option: which the stack takes no notice of */
+	struct service_synack synack;
+};
+
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */
 enum budget {
 	BUDGET_PASS,	     /* what cannot be answered, for whatever reason */
@@ -168,10 +208,13 @@ struct cpu {
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];
+	struct lately lately[LATELY_WAYS];
 	struct validated validated[VALIDATED_WAYS];
 	__u32 stale[STALE_WAYS]; /* tuples that known_tuples knows and the stack does not hold (known.h) */
 	struct tcp_header_copy header;
 	struct claim claim;
+	struct choice choice;
+	struct synack_frame answer;
 };
 
 struct {

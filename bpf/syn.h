@@ -12,15 +12,16 @@
 
 /* What has been found out about a SYN while deciding on it. */
 struct syn {
-	struct tuple tuple;
-	__u64 hash;	/* of the tuple */
-	__u64 asked;	/* of the filter of known tuples */
-	__u64 now_ms;	/* as of the last tick */
-	__u64 exact_ms; /* 0: not asked */
+	struct tuple *tuple; /* where the cookie is made of it */
+	__u64 hash;	     /* of the tuple */
+	__u64 asked;	     /* of the filter of known tuples */
+	__u64 now_ms;	     /* as of the last tick */
+	__u64 exact_ms;	     /* 0: not asked */
 	const struct settings *set;
 	struct cpu *cpu;
 	struct service *service;
-	struct tcp_options options;
+	const struct tcp_options *options;
+	bool shadow;  /* policy shadow drops nothing */
 	__u8 offered; /* enum handshake_option */
 	__u8 tos;
 };
@@ -33,10 +34,9 @@ struct syn {
 		return XDP_PASS;                                                                           \
 	} while (0)
 
-/* Policy shadow drops nothing. */
 #define DROP_SYN(syn, reason)                                                                              \
 	do {                                                                                               \
-		if ((syn)->service->policy == POLICY_SHADOW)                                               \
+		if ((syn)->shadow)                                                                         \
 			PASS_SYN(syn, shadow);                                                             \
 		COUNT(syn_dropped_##reason);                                                               \
 		return XDP_DROP;                                                                           \

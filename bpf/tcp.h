@@ -249,13 +249,20 @@ static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struc
 	return true;
 }
 
-/* The same of a SYN, which is likely to be laid out in one of a few ways. */
-static __always_inline bool tcp_syn_read(struct xdp_md *ctx, const struct packet *packet,
-					 struct tcp_header_copy *copy)
+/* A SYN's header with its options, if those are laid out in one of a few common ways. */
+static __always_inline bool tcp_syn_read_common(struct xdp_md *ctx, const struct packet *packet,
+						struct tcp_header_copy *copy)
 {
 	copy->offset = (__u32)((void *)packet->tcp - packet->start);
 	copy->length = packet_tcp_header(packet);
-	return !xdp_tcp_common(ctx, copy) || !xdp_tcp_header(ctx, copy);
+	return !xdp_tcp_common(ctx, copy);
+}
+
+/* The same in any way. */
+static __always_inline bool tcp_syn_read(struct xdp_md *ctx, const struct packet *packet,
+					 struct tcp_header_copy *copy)
+{
+	return tcp_syn_read_common(ctx, packet, copy) || !xdp_tcp_header(ctx, copy);
 }
 
 /*

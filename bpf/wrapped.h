@@ -60,6 +60,7 @@ struct wrapped_syn {
 	const struct settings *set;
 	struct cpu *cpu;
 	struct service *service;
+	bool shadow;
 	__u64 hash;
 	__u64 now_ms;
 };
@@ -135,6 +136,7 @@ __noinline int syn_wrapped(struct xdp_md *ctx)
 	syn.service = service_find(ctx->ingress_ifindex, wrapped.vlan, tuple);
 	if (!syn.service)
 		PASS_SYN(&syn, not_learned);
+	syn.shadow = syn.service->policy == POLICY_SHADOW;
 	if (bpf_xdp_load_bytes(ctx, 0, eth, sizeof(*eth)) ||
 	    !eth_mac_equal(eth->h_dest, syn.service->device_mac))
 		PASS_SYN(&syn, other_mac);

@@ -392,6 +392,45 @@ bool run_tc(int program, const void *frame, size_t length, unsigned int ingress_
 	return true;
 }
 
+static uint64_t tick_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void tick_over(void)
+{
+	const uint64_t tick = tick_now();
+
+	while (tick_now() == tick)
+		usleep(100);
+}
+
+bool flooding(void)
+{
+	enum { ENOUGH = 70 }; /* bpf/clock.h: CLOCK_FLOOD, and some */
+	static struct run answer;
+	static uint64_t flooded;
+	const uint64_t tick = tick_now();
+	uint8_t frame[RUN_MAX];
+
+	if (tick == flooded)
+		return true;
+	for (int i = 0; i < ENOUGH; i++)
+		for (int place = 0; place < (i + 2 < ENOUGH ? 1 : PLACES); place++) {
+			const struct tcp_spec syn = place_syn((enum place)place, (uint16_t)(20000 + i),
+							      PORT);
+
+			run_frame(env.xdp, frame, frame_build(&syn, frame, sizeof(frame)), &answer);
+		}
+	if (tick_now() != tick)
+		return false;
+	flooded = tick;
+	return true;
+}
+
 void run_frame(int program, const void *frame, size_t length, struct run *run)
 {
 	__u64 before[COUNTERS], after[COUNTERS];

@@ -117,6 +117,14 @@ struct run {
 	uint64_t after_ms;
 };
 
+/*
+ * In a flood, what was found out about a service holds until the tick of the coarse clock is over
+ * (bpf/lately.h). tick_over() returns when the next one has begun: nothing holds then. flooding() makes a
+ * flood of PORT's services, unless one has been made in this tick; false if it was over before that.
+ */
+void tick_over(void);
+bool flooding(void);
+
 /* Runs env.xdp or env.drain over a frame that has come in by the server's device. */
 void run_frame(int program, const void *frame, size_t length, struct run *run);
 

@@ -63,6 +63,7 @@ enum condition {
 	WATCHED,  /* somebody reads events */
 	CANARIES, /* are due, and never answered */
 	AWAKE,	  /* what is dormant */
+	FLOODED,  /* what was found out in this tick holds */
 	SPLIT,	  /* the frame, anywhere */
 	DRAINING,
 	COOKIES_OFF, /* tcp_syncookies=0 */
@@ -82,6 +83,7 @@ static const struct {
 	[WATCHED] = { "watched", 4 },
 	[CANARIES] = { "canaries", 4 },
 	[AWAKE] = { "awake", 5 },
+	[FLOODED] = { "flooded", 20 },
 	[SPLIT] = { "split", 6 },
 	[DRAINING] = { "draining", 5 },
 	[COOKIES_OFF] = { "cookies off", 2 },
@@ -166,6 +168,7 @@ static void begin(enum condition condition)
 	default: break;
 	}
 	settings_store();
+	tick_over();
 	counters_read_here(counted_before);
 }
 
@@ -626,6 +629,11 @@ static const char *check(const struct attempt *attempt)
 	case VALIDATING:
 	case IDLE: return check_promote(attempt);
 	case LEAVING: return check_learn(attempt);
+	case FLOODED:
+		while (!flooding())
+			;
+		counters_read_here(counted_before);
+		return check_xdp(attempt);
 	default: return check_xdp(attempt);
 	}
 }

@@ -34,6 +34,7 @@ enum {
 	PORT_RESTARTED = 8090,
 	PORT_FAST_OPEN = 8091,
 	PORT_TAUGHT = 8092,
+	PORT_FLOODED = 8099,
 	PORT_OUTSIDE = 8200,
 };
 
@@ -1511,6 +1512,71 @@ CASE("a restarted listener that needs its SYNs gets them, whatever memory it liv
 			break;
 	}
 	close(fd);
+}
+
+/*
+ * A flood's answers are, byte for byte, those of calm: mutate.c asks an independent judge. Here: that they
+ * are given by what was found out, and for how long that counts.
+ */
+CASE("in a flood, what was found out about a listener holds until the tick is over, and no longer")
+{
+	int shown = 0;
+
+	for (int round = 0; round < 50 && shown < 5; round++) {
+		int fd = listen_on(PORT_FLOODED, 16, NULL);
+		static struct run run;
+		uint8_t frame[FRAME_MAX];
+		size_t length;
+
+		admit(IPV4, PORT_FLOODED, NULL);
+		tick_over();
+		if (!flooding())
+			continue;
+		expect_syn(IPV4, PORT_FLOODED, NULL, XDP_TX, COUNTER_syn_answered);
+		close(fd);
+		run_syn(IPV4, PORT_FLOODED, NULL, &run, frame, &length);
+		/* Else the tick was over by then. */
+		shown += run.verdict == XDP_TX && counted_only(&run, COUNTER_syn_answered);
+		tick_over();
+		expect_syn(IPV4, PORT_FLOODED, NULL, XDP_PASS, COUNTER_syn_passed_listener_gone);
+		/* What differs from SYN to SYN is looked at all the same. */
+		if (!flooding())
+			continue;
+		expect_syn(IPV4, PORT, payload, XDP_PASS, COUNTER_syn_passed_payload);
+		expect_syn(IPV4, PORT, tcp_checksum, XDP_PASS, COUNTER_syn_passed_checksum);
+	}
+	EXPECT(shown == 5, "%d times: a flood is answered the long way", shown);
+}
+
+CASE("in a flood, a canary is due after as many answers as in calm")
+{
+	enum { ANSWERS = 500, A_TICK = 4500 };
+	const struct settings before = env.set;
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t length;
+	int answered = 0;
+
+	tick_over();
+	env.set.flags &= ~(__u32)SETTING_CANARY_ONCE;
+	env.set.canary_gap_ms = 1;
+	env.set.canary_silence_ms = 86400000;
+	env.set.canary_answers = ANSWERS;
+	settings_store();
+	/* The first one begins the count. */
+	do
+		run_syn(IPV4, PORT, NULL, &run, frame, &length);
+	while (run.verdict == XDP_TX && answered++ < 100000);
+	EXPECT(counted_only(&run, COUNTER_syn_passed_canary), "%s", counted_text(&run));
+	answered = 0;
+	do
+		run_syn(IPV4, PORT, NULL, &run, frame, &length);
+	while (run.verdict == XDP_TX && answered++ < 100000);
+	EXPECT(counted_only(&run, COUNTER_syn_passed_canary), "%s", counted_text(&run));
+	EXPECT(answered >= ANSWERS && answered <= ANSWERS + A_TICK, "the next canary came after %d",
+	       answered);
+	env.set = before;
+	settings_store();
 }
 
 static void expect_answer(enum place place)

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * In a flood thousands of SYNs come to a service within one tick of the clock. What was found out about
+ * service and listener for one of them holds for the others, until that tick is over: only what differs
+ * from SYN to SYN is looked at. Whatever is not as usual, about the SYN or the service, goes the long way
+ * (answer.h: syn_decide()), and so do the first SYNs of each tick, which in calm times are all.
+ */
+#ifndef XDPH_LATELY_H
+#define XDPH_LATELY_H
+
+#include "clock.h"
+#include "maps.h"
+#include "service.h"
+#include "tuple.h"
+
+static __always_inline struct lately *lately_way(struct cpu *cpu, const struct tuple *tuple)
+{
+	__u32 mixed = (raw32(tuple->local.word[3]) ^ raw16(tuple->local_port)) * 0x9e3779b1;
+
+	return &cpu->lately[mixed >> 29 & (LATELY_WAYS - 1)];
+}
+
+/* Whether what is there was found out in this tick, of the service that a SYN is for. */
+static __always_inline bool lately_holds(const struct lately *lately, const struct cpu *cpu, __u32 ifindex,
+					 __u32 vlan, const struct tuple *tuple)
+{
+	return lately->tick_ns == cpu->tick_ns && lately->service.ifindex == ifindex &&
+	       lately->service.vlan == vlan && lately->service.port == tuple->local_port &&
+	       address_equal(&lately->service.address, &tuple->local);
+}
+
+/* SYNs that were answered by it are counted where canary_due() looks. */
+static __always_inline void lately_count(struct lately *lately)
+{
+	__u32 slot = lately->slot & (PACE_SLOTS - 1);
+	struct pace *pace;
+
+	if (!lately->answered)
+		return;
+	pace = bpf_map_lookup_elem(&paces, &slot);
+	if (pace)
+		pace->answered += lately->answered;
+	lately->answered = 0;
+}
+
+/* Notes the service of a SYN that is about to be answered, about which nothing was unusual. */
+static __always_inline void lately_note(struct lately *lately, const struct cpu *cpu, __u32 ifindex,
+					__u32 vlan, const struct tuple *tuple,
+					const struct service *service, __u8 ignored)
+{
+	if (lately_holds(lately, cpu, ifindex, vlan, tuple))
+		return;
+	lately_count(lately);
+	lately->tick_ns = cpu->tick_ns;
+	lately->service.ifindex = ifindex;
+	lately->service.vlan = vlan;
+	lately->service.address = tuple->local;
+	lately->service.port = tuple->local_port;
+	lately->slot = service->slot;
+	lately->synack = service->synack;
+	__builtin_memcpy(lately->device_mac, service->device_mac, ETH_ALEN);
+	lately->checksum_partial = service->checksum_partial;
+	lately->ignored = ignored;
+}
+
+#endif
