@@ -114,8 +114,11 @@ static __always_inline bool ipv6_read(struct packet *packet, void *ctx, bool xdp
 		headers = walk.at - first;
 		packet->fragment = walk.fragment;
 	}
-	if (headers > IPV6_HEADERS * IPV6_EXTENSION_MAX || host16(ip->payload_len) < headers)
+	if (headers > IPV6_HEADERS * IPV6_EXTENSION_MAX || host16(ip->payload_len) < headers) {
+		/* Behind hop-by-hop options, no length means the frame's (net/ipv6/ip6_input.c). */
+		packet->wrapped = !raw16(ip->payload_len) && ip->nexthdr == IPPROTO_HOPOPTS;
 		return false;
+	}
 	/* Mapped addresses do not travel (RFC 4291 section 2.5.5.2), and would be taken for IPv4 ones. */
 	if (address_is_ipv4((const struct address *)&ip->saddr) ||
 	    address_is_ipv4((const struct address *)&ip->daddr))

@@ -2,22 +2,22 @@
 /*
  * Floods of crafted SYNs: of whatever makes us pass a SYN to the stack. What the stack gets to see of them
  * stays within the budget for passing, whoever behaves connects all along, no admission ends, and nothing
- *is learned that is not so.
+ * is learned that is not so.
  *
  * What has reached the stack the server's own netfilter counts, not we. There is a row for each reason to
- *pass (counters.def), but for those that no SYN brings about:
+ * pass (counters.def), but for those that no SYN brings about:
  *
- *	not_learned	has no budget: what the stack has not been seen to answer is not ours. Rows show
- *that tags are no way round a service that is learned. other_mac	has none: the stack drops such a
- *frame at first sight, as a row shows, or it is for somebody behind us, whose frames are none of our
- *business.
- *	refused		has none: the service is the stack's alone. Only what is promoted can bring that
- *about. canary		is one a second of each service by itself. no_key, draining, shadow are the
- *administrator's doing, and shadow drops nothing (prog/table). no_room		no frame of veth's is
- *without room; its budget is that of the others.
+ * - not_learned has no budget: what the stack has not been seen to answer is not ours. Rows show that tags
+ *   are no way round a service that is learned.
+ * - other_mac has none: the stack drops such a frame at first sight, as a row shows, or it is for somebody
+ *   behind us, whose frames are none of our business.
+ * - refused has none: the service is the stack's alone. Only what is promoted can bring that about.
+ * - canary is one a second of each service by itself.
+ * - no_key, draining, shadow are the administrator's doing, and shadow drops nothing (prog/table).
+ * - no_room: no frame of veth's is without room; its budget is that of the others.
  *
  * That listeners with DCTCP see their SYNs net/listeners shows; the budget is that of all kinds of
- *listener.
+ * listener.
  */
 #include <errno.h>
 #include <poll.h>
@@ -651,6 +651,18 @@ static void many_headers(struct template *template)
 	put16(ip + 4, template->length - template->ip - 40);
 }
 
+/* As of a jumbogram, but without its option: the stack then goes by the frame's own length. */
+static void no_length_at_all(struct template *template)
+{
+	static const uint8_t header[8] = { IPPROTO_TCP, 0, 1, 4 };
+	uint8_t *ip = template->bytes + template->ip;
+
+	template->length = insert(template->bytes, template->length, template->tcp, header, 8);
+	template->tcp += sizeof(header);
+	ip[6] = IPPROTO_HOPOPTS;
+	put16(ip + 4, 0);
+}
+
 static void set_int(int fd, int level, int name, int value)
 {
 	REQUIRE(!setsockopt(fd, level, name, &value, sizeof(value)), "%s", strerror(errno));
@@ -808,6 +820,7 @@ static const struct row rows[] = {
 	  .patch = fragments_of_8 },
 	{ "an extension header", REASON(ip_options), 6, DROPPED, .spec = destination_options },
 	{ "forty extension headers", REASON(ip_options), 6, DROPPED, .patch = many_headers },
+	{ "hop-by-hop options and no length", REASON(ip_options), 6, DROPPED, .patch = no_length_at_all },
 	{ "from our own address", REASON(source), 6, DROPPED, .spec = from_ourselves, .source = AS_IT_IS },
 	{ "a small MSS", REASON(mss), 6, DROPPED, .spec = small_mss },
 };
