@@ -39,7 +39,7 @@ static __always_inline __u8 syn_offers(const struct packet *packet, const struct
 static __always_inline bool syn_note(struct syn *syn, const struct packet *packet)
 {
 	return canary_note(syn->service, syn->set, syn->now_ms, packet->eth->h_source,
-			   host32(packet->tcp->seq), packet->tcp->source, syn->offered);
+			   host32(packet->tcp->seq), syn->hash, syn->offered);
 }
 
 /*

@@ -157,9 +157,9 @@ static __always_inline void canary_answer(struct service *service, const struct 
 
 /* The first answer to the service's canary: the stack sends it again if the client keeps silent. */
 static __always_inline bool synack_of_canary(const struct service *service, const struct packet *packet,
-					     const struct tuple *tuple)
+					     __u64 hash)
 {
-	return service->canary.waiting_since_ms && service->canary.remote_port == tuple->remote_port &&
+	return service->canary.waiting_since_ms && service->canary.tuple_hash == hash &&
 	       host32(packet->tcp->ack_seq) - 1 == service->canary.client_isn;
 }
 
@@ -199,7 +199,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service = service_add(key, set, now_ms);
 	if (!service)
 		return;
-	canary = synack_of_canary(service, packet, tuple);
+	canary = synack_of_canary(service, packet, tuple_hash(tuple, set->hash_seed));
 	gone = !fresh && !service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);
 	/* Its listener has closed, and there is another one, or it has other options: all is read anew. */
 	replaced = gone || (!fresh && listener_traits(listener) != service->traits);
@@ -331,7 +331,7 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
 	track_forget(known_note(set, hash), tuple);
 	service = bpf_map_lookup_elem(&services, &key);
-	if (service && service->admission != SERVICE_WAITING && !synack_of_canary(service, packet, tuple) &&
+	if (service && service->admission != SERVICE_WAITING && !synack_of_canary(service, packet, hash) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&
 	    eth_mac_equal(service->device_mac, packet->eth->h_source)) {
 		listener = service_listener(service, set, skb->ifindex, tuple, packet->is_ipv4);

@@ -219,7 +219,7 @@ static __always_inline bool canary_unanswered(const struct service *service, con
 
 /* Notes a SYN that is being passed, so that the answer to it is known when it leaves (learn.h). */
 static __always_inline bool canary_note(struct service *service, const struct settings *set, __u64 now_ms,
-					const __u8 *source_mac, __u32 client_isn, __be16 remote_port,
+					const __u8 *source_mac, __u32 client_isn, __u64 tuple_hash,
 					__u8 offered)
 {
 	struct service_canary *canary = &service->canary;
@@ -232,7 +232,7 @@ static __always_inline bool canary_note(struct service *service, const struct se
 	if (__sync_val_compare_and_swap(&canary->sent_ms, last, now_ms) != last)
 		return false;
 	canary->client_isn = client_isn;
-	canary->remote_port = remote_port;
+	canary->tuple_hash = tuple_hash;
 	canary->offered = offered;
 	__builtin_memcpy(canary->source_mac, source_mac, ETH_ALEN);
 	if (!canary->waiting_since_ms) {

@@ -119,8 +119,9 @@ enum {
 struct service_canary {
 	__u64 sent_ms;
 	__u64 waiting_since_ms; /* of the first canary that no answer followed; 0: none is awaited */
+	__u64 tuple_hash;	/* tuple.h: anybody may send a SYN with the same port and number */
 	__u32 client_isn;
-	__be16 remote_port;
+	__u8 pad[2];
 	__u8 offered; /* enum handshake_option */
 	__u8 source_mac[6];
 	__u8 other_ways; /* canaries in a row whose answers went another way */

@@ -1254,6 +1254,45 @@ CASE("a stack that answers with cookies of its own, as under a flood, is learned
 	close(listener);
 }
 
+CASE("what a canary shows is the answer to its own SYN, not to another source's with its port and number")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	int listener = tcp_listen(product.pair.server, NULL, STEADY, 512);
+
+	for (int family = 4; family <= 6; family += 2) {
+		const bool v6 = family == 6;
+		/* On the link, and nobody answers for it: its SYN-ACK never leaves. */
+		struct tcp_spec silent = syn_spec(ip(v6 ? "fd77::99" : "10.77.0.99"), 5555,
+						  ip(address_of(family)), STEADY);
+		struct tcp_spec bare = syn_spec(ip(v6 ? FAKE_IP6 "98" : FAKE_IP4 "98"), 5555,
+						ip(address_of(family)), STEADY);
+		struct tcp_spec client = syn_spec(ip(v6 ? FAKE_IP6 "97" : FAKE_IP4 "97"), 5556,
+						  ip(address_of(family)), STEADY);
+		struct tcp_frame synack;
+
+		product_admit(&product, address_of(family), STEADY);
+		client.options = silent.options = options_linux(v6 ? 1440 : 1460, 7, 7);
+		/* With data, it is the stack that answers. */
+		bare.options = options_text(v6 ? "mss 1440" : "mss 1460");
+		bare.payload = "x";
+		bare.payload_len = 1;
+		for (int i = 0; i < 300; i++) {
+			bare.seq = silent.seq = 1000 + (uint32_t)i;
+			wire_send(wire, &silent);
+			wire_send(wire, &bare);
+			poll(NULL, 0, 10);
+		}
+		wire_send(wire, &client);
+		REQUIRE(wire_recv_flags(wire, &client, SYN | ACK, RST, 1000, &synack), "IPv%d: no answer",
+			family);
+		EXPECT(synack.wscale >= 0 && synack.sack_ok && synack.timestamps,
+		       "IPv%d: a client's options are not granted any more", family);
+	}
+	wire_close(wire);
+	close(listener);
+}
+
 /* ---- floods that are to keep others from being admitted ---- */
 
 CASE("while a flood spends the budget, another service is learned and admitted at once, restarted as well")
