@@ -80,6 +80,8 @@ static __always_inline void known_settle(const struct settings *set, struct know
 		return;
 	known_mark(set, hash);
 	note->settled = known_settled(hash);
+	/* If we were held up in between, the mark may be gone. From here on, unsettled is who has none. */
+	known_mark(set, hash);
 }
 
 static __always_inline bool known_is_settled(const struct known_note *note, __u64 hash)

@@ -154,7 +154,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, tuple->remote_port);
 	struct tcp_sock *listener;
 	struct validated *way;
-	int used, error;
+	int used, noted, error;
 	__u32 state;
 
 	if (!found) {
@@ -214,8 +214,13 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		COUNT(promote_dropped_queue_full);
 		return PROMOTE_DROP;
 	}
-	/* Noted before it is done: whoever has the same cookie on another CPU then goes round first. */
-	if (used_try(hash, isn_tag, now_ms) == USED_GAVE_WAY)
+	/* Noted before it is done: whoever has the same cookie on another CPU at this moment goes round. */
+	noted = used_try(hash, isn_tag, now_ms);
+	if (noted == USED_NOTED_BEFORE && used == USED_NEVER && !requeued && packet->eth) {
+		bpf_sk_release(found);
+		return promote_requeue(skb);
+	}
+	if (noted == USED_GAVE_WAY)
 		COUNT(used_evicted);
 	error = promote_assign(skb, listener, metadata, now_ms);
 	bpf_sk_release(found);
@@ -256,20 +261,27 @@ static __always_inline bool promote_validate(struct __sk_buff *skb, const struct
 	return true;
 }
 
-/* True if the frame carries metadata that is ours. */
-static __always_inline bool promote_metadata(struct __sk_buff *skb, struct handshake_metadata *metadata)
+enum handed {
+	HANDED_NOTHING,
+	HANDED_OTHER, /* of a program with another layout: the cookie is looked at once more */
+	HANDED_OURS,
+};
+
+/* What metadata the frame carries. */
+static __always_inline enum handed promote_metadata(struct __sk_buff *skb,
+						    struct handshake_metadata *metadata)
 {
 	void *data = (void *)(long)skb->data;
 	struct handshake_metadata *meta = (void *)(long)skb->data_meta;
 
 	if ((void *)(meta + 1) > data || meta->magic != ABI_METADATA_MAGIC)
-		return false;
+		return HANDED_NOTHING;
 	if (meta->layout != ABI_LAYOUT) {
 		COUNT(promote_failed_metadata);
-		return false;
+		return HANDED_OTHER;
 	}
 	*metadata = *meta;
-	return true;
+	return HANDED_OURS;
 }
 
 /*
@@ -281,8 +293,10 @@ static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *p
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__be16 protocol = (XDPH_FORCE __be16)skb->protocol;
 
-	if (eth_read(packet, data, end) && packet->protocol == protocol)
-		return tcp_read_network(packet, skb, false);
+	if (eth_read(packet, data, end) && packet->protocol == protocol &&
+	    tcp_read_network(packet, skb, false))
+		return true;
+	/* Also where a source address looks like the protocol. */
 	packet->start = data;
 	packet->eth = NULL;
 	packet->ip = data;
@@ -306,14 +320,15 @@ static __noinline int promote_segment(struct __sk_buff *skb, struct settings *se
 	struct handshake_metadata metadata = {};
 	struct packet packet = {};
 	struct tuple tuple;
-	bool requeued, ending, handed;
+	enum handed handed;
+	bool requeued, ending;
 
 	if (!cpu)
 		return PROMOTE_NEXT;
 	requeued = skb->tc_index == ABI_TC_INDEX_REQUEUED;
 	ending = skb->tc_index == ABI_TC_INDEX_ENDING;
 	handed = promote_metadata(skb, &metadata);
-	if (!handed && !requeued && !ending && !(set->flags & SETTING_TC_VALIDATES))
+	if (handed == HANDED_NOTHING && !requeued && !ending && !(set->flags & SETTING_TC_VALIDATES))
 		return PROMOTE_NEXT;
 	if (requeued)
 		skb->tc_index = 0;
@@ -330,7 +345,8 @@ static __noinline int promote_segment(struct __sk_buff *skb, struct settings *se
 	    (tcp_control(packet.tcp) & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
 		return PROMOTE_NEXT;
 	tcp_tuple(&packet, &tuple);
-	if (!handed && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) && !requeued)
+	if (handed != HANDED_OURS && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) &&
+	    !requeued)
 		return PROMOTE_NEXT;
 	return promote_settle(skb, &packet, set, cpu, &tuple, &metadata, requeued);
 }

@@ -198,6 +198,45 @@ CASE("client MSS of common paths: as without us, or the next smaller of the tabl
 	close(native_);
 }
 
+/*
+ * Frames that generic mode has copied have lost their Ethernet header: where it would have its protocol,
+ * there is the third and fourth byte of the IP header's fourth word, the client's address.
+ */
+CASE("in generic mode, clients whose addresses look like the protocol of a frame")
+{
+	static const struct {
+		const char *client, *server, *route;
+	} rows[] = { { "8.0.1.2", SERVER_IP4, "ip route add 8.0.0.0/16 via " CLIENT_IP4 },
+		     { "2001:db8:86dd::2", SERVER_IP6,
+		       "ip -6 route add 2001:db8:86dd::/48 via " CLIENT_IP6 } };
+	struct pair_spec spec = { .no_client_xdp = true };
+	struct product product = product_new(&spec, NULL);
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	int listener;
+
+	product_must(&product,
+		     "attach " SERVER_IF " --port 8080 --canary once --mode generic --firewall-checked");
+	listener = tcp_listen(product.pair.server, NULL, PROTECTED, 64);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct hand hand = hand_new(wire, 1, 5000, rows[i].server, PROTECTED, true);
+		long long promoted;
+		int fd = -1;
+
+		product_admit(&product, rows[i].server, PROTECTED);
+		tcp_accept_all(listener);
+		netns_must(product.pair.server, "%s", rows[i].route);
+		hand.spec.saddr = ip(rows[i].client);
+		promoted = counter(&product, "promoted");
+		REQUIRE(hand_syn(&hand), "%s is not answered", rows[i].client);
+		wire_send(wire, &hand.spec);
+		EXPECT(WAIT_FOR((fd = accept(listener, NULL, NULL)) >= 0, 2000), "%s", rows[i].client);
+		EXPECT_EQ(counter(&product, "promoted"), promoted + 1);
+		close(fd);
+	}
+	wire_close(wire);
+	close(listener);
+}
+
 int main(int argc, char **argv)
 {
 	return report_main(argc, argv, NULL);

@@ -18,7 +18,6 @@
 
 enum {
 	SOON_MS = 1000,
-	VLAN_OUTER = 7,
 	VLAN_INNER = 5,
 };
 
@@ -50,8 +49,7 @@ struct ip_addr server_ip(enum place place)
 	switch (place) {
 	case IPV4: return ip(SERVER_IP4);
 	case IPV6: return ip(SERVER_IP6);
-	case IPV4_VLAN: return ip("10.77.5.1");
-	default: return ip("10.77.6.1");
+	default: return ip("10.77.5.1");
 	}
 }
 
@@ -62,19 +60,12 @@ struct tcp_spec place_syn(enum place place, uint16_t sport, uint16_t dport)
 	if (place == IPV4_VLAN) {
 		syn.vlans = 1;
 		syn.vlan[0] = VLAN_INNER;
-	} else if (place == IPV4_QINQ) {
-		syn.vlans = 2;
-		syn.vlan[0] = VLAN_OUTER;
-		syn.vlan[1] = VLAN_INNER;
 	}
 	return syn;
 }
 
-/*
- * Not every kernel has VLAN devices. So the addresses of the tagged places are the device's own, and a raw
- * socket sends their SYN-ACKs: tc_learn cannot tell.
- */
-static void vlan_synack(const struct tcp_spec *syn, struct tcp_frame *synack)
+/* Not every kernel has VLAN devices. So the addresses of the tagged places are the device's own. */
+void vlan_synack(const struct tcp_spec *syn, struct tcp_frame *synack)
 {
 	static struct wire *wire;
 	static uint8_t frame[FRAME_MAX];
@@ -224,8 +215,7 @@ void environment_new(void)
 	REQUIRE(!sched_setaffinity(0, sizeof(one), &one));
 
 	env.pair = pair_new(NULL);
-	netns_must(env.pair.server,
-		   "ip addr add 10.77.5.1/24 dev " SERVER_IF " && ip addr add 10.77.6.1/24 dev " SERVER_IF);
+	netns_must(env.pair.server, "ip addr add 10.77.5.1/24 dev " SERVER_IF);
 	snprintf(env.pins, sizeof(env.pins), "/sys/fs/bpf/xdp-handshake-prog-%d", getpid());
 	atexit(detach);
 	netns_must(env.pair.server,

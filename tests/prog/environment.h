@@ -27,7 +27,6 @@ enum place {
 	IPV4,
 	IPV6,
 	IPV4_VLAN,
-	IPV4_QINQ,
 	PLACES,
 };
 
@@ -67,6 +66,8 @@ struct ip_addr client_ip(enum place place, unsigned int n);
 struct ip_addr server_ip(enum place place);
 /* A SYN with the options of Linux. */
 struct tcp_spec place_syn(enum place place, uint16_t sport, uint16_t dport);
+/* Sends the SYN-ACK to a tagged SYN by a raw socket: tc_learn cannot tell. */
+void vlan_synack(const struct tcp_spec *syn, struct tcp_frame *synack);
 
 /* A listening socket in the server's namespace, on any address; non-blocking. @prepare may be NULL. */
 int listen_on(uint16_t port, int backlog, void (*prepare)(int fd));

@@ -68,7 +68,7 @@ static int place_of(const struct reading *reading)
 	static const struct {
 		uint8_t tags;
 		uint16_t id[2];
-	} tagged[PLACES] = { [IPV4_VLAN] = { 1, { 5 } }, [IPV4_QINQ] = { 2, { 7, 5 } } };
+	} tagged[PLACES] = { [IPV4_VLAN] = { 1, { 5 } } };
 
 	for (int place = 0; place < PLACES; place++) {
 		bool fits = reading->tags == tagged[place].tags &&
