@@ -14,6 +14,7 @@
 #include "service.h"
 #include "used.h"
 #include "validate.h"
+#include "wrapped.h"
 
 enum {
 	FOLLOWING_MS = 1000,	   /* a first flight arrives within this */
@@ -162,6 +163,12 @@ static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct p
 	return right;
 }
 
+/* A fragment, or nobody's by its tags, of which one names no VLAN. */
+static __always_inline bool segment_is_wrapped(const struct packet *packet, const struct service *service)
+{
+	return packet->fragment || (!service && vlan_names_none(packet->vlan));
+}
+
 /*
  * What is neither SYN nor ACK: RST, FIN or nothing alone, and SYN-ACKs, which no listener asked for. With
  * guard, those that belong to no connection end here.
@@ -189,7 +196,9 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 	if (way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS)
 		return XDP_PASS;
 	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
-	if (!service || packet->fragment || !guard_drops(service, set, now_ms))
+	if (segment_is_wrapped(packet, service))
+		return segment_wrapped(ctx);
+	if (!service || !guard_drops(service, set, now_ms))
 		return XDP_PASS;
 	state = lookup_state(ctx, &tuple, packet->is_ipv4);
 	if (state == KERNEL_TCP_LISTEN) {
@@ -221,7 +230,9 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		return XDP_PASS;
 	}
 	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
-	if (!service || packet->fragment || !tcp_header_fits(packet))
+	if (segment_is_wrapped(packet, service))
+		return segment_wrapped(ctx);
+	if (!service || !tcp_header_fits(packet))
 		return XDP_PASS;
 	seq = host32(packet->tcp->seq);
 	payload = packet->tcp_length - packet_tcp_header(packet);

@@ -390,7 +390,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	/* Without a device for the id 0 the stack ignores such a tag, and what it then takes the SYN for is
 	 * ours. */
 	if (!syn.service && vlan_names_none(packet->vlan))
-		return syn_wrapped(ctx);
+		return segment_wrapped(ctx);
 	COUNT(syn_received);
 	if (!syn.service)
 		PASS_SYN(&syn, not_learned);

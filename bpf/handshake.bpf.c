@@ -26,7 +26,7 @@ static __always_inline int handshake(struct xdp_md *ctx, bool answering)
 	__u8 control;
 
 	if (!tcp_read(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx, true))
-		return answering && packet.wrapped ? syn_wrapped(ctx) : XDP_PASS;
+		return answering && packet.wrapped ? segment_wrapped(ctx) : XDP_PASS;
 	if (!port_protected(packet.tcp->dest))
 		return XDP_PASS;
 	set = bpf_map_lookup_elem(&settings, &zero);

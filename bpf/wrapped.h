@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * SYNs in more than is taken off at a glance, and that the stack takes off all the same: tags that name no
- * VLAN, as many as there is room for; more extension headers than ipv6.h walks; a first fragment that ends
- * within the TCP header (RFC 1858 section 3). Nobody sends such but to get by. They are the stack's to
- * answer, within the budget.
+ * Segments in more than is taken off at a glance, and that the stack takes off all the same: tags that name
+ * no VLAN, as many as there is room for; more extension headers than ipv6.h walks; fragments. Hardly
+ * anybody sends such but to get by. SYNs are the stack's to answer, within the budget; what belongs to no
+ * connection is subject to guard like others.
  */
 #ifndef XDPH_WRAPPED_H
 #define XDPH_WRAPPED_H
@@ -65,9 +65,25 @@ struct wrapped_syn {
 	__u64 now_ms;
 };
 
+/* No SYN: guard asks of such a segment what it asks of others (ack.h). */
+static __always_inline int wrapped_orphan(struct xdp_md *ctx, const struct wrapped_syn *syn,
+					  const struct tuple *tuple, __u32 vlan, bool is_ipv4)
+{
+	const struct service *service;
+
+	if (known(syn->set, syn->hash))
+		return XDP_PASS;
+	service = service_find(ctx->ingress_ifindex, vlan, tuple);
+	if (!service || lookup_state(ctx, tuple, is_ipv4) != KERNEL_TCP_LISTEN ||
+	    !guard_drops(service, syn->set, syn->now_ms))
+		return XDP_PASS;
+	COUNT(stray_dropped_guard);
+	return XDP_DROP;
+}
+
 /* From the frame's first byte. A global function: the verifier looks at it once, and few frames get here.
  */
-__noinline int syn_wrapped(struct xdp_md *ctx)
+__noinline int segment_wrapped(struct xdp_md *ctx)
 {
 	struct wrapped wrapped = { .ctx = ctx, .at = sizeof(struct ethhdr) };
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
@@ -78,6 +94,7 @@ __noinline int syn_wrapped(struct xdp_md *ctx)
 	struct tcphdr *tcp;
 	struct iphdr *ipv4;
 	struct tuple *tuple;
+	bool is_syn = true;
 	__u32 length;
 
 	if (!set || !cpu)
@@ -121,18 +138,22 @@ __noinline int syn_wrapped(struct xdp_md *ctx)
 	if (length < WRAPPED_TCP) {
 		if (bpf_xdp_load_bytes(ctx, wrapped.walk.at, tcp, sizeof(tcp->source) + sizeof(tcp->dest)))
 			return XDP_PASS;
-	} else if (bpf_xdp_load_bytes(ctx, wrapped.walk.at, tcp, WRAPPED_TCP) ||
-		   (tcp_control(tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN) {
+	} else if (bpf_xdp_load_bytes(ctx, wrapped.walk.at, tcp, WRAPPED_TCP)) {
 		return XDP_PASS;
+	} else {
+		is_syn = (tcp_control(tcp) & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 	}
 	if (!port_protected(tcp->dest))
 		return XDP_PASS;
 
-	COUNT(syn_received);
 	tuple->remote_port = tcp->source;
 	tuple->local_port = tcp->dest;
 	syn.hash = tuple_hash(tuple, set->hash_seed);
 	syn.now_ms = clock_coarse_ms();
+	if (!is_syn)
+		return wrapped_orphan(ctx, &syn, tuple, wrapped.vlan,
+				      wrapped.protocol == be16_from(ETH_P_IP));
+	COUNT(syn_received);
 	syn.service = service_find(ctx->ingress_ifindex, wrapped.vlan, tuple);
 	if (!syn.service)
 		PASS_SYN(&syn, not_learned);

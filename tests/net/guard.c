@@ -30,6 +30,20 @@ static struct tcp_spec orphan(struct wire *wire, const char *server, int n, uint
 	return hand.spec;
 }
 
+/* False: IPv4 has none. */
+static bool put_headers(struct tcp_spec *spec)
+{
+	static const uint8_t padding[8] = { IPPROTO_DSTOPTS, 0, 1, 4 };
+
+	if (spec->saddr.family == AF_INET)
+		return false;
+	spec->ip_options_type = IPPROTO_DSTOPTS;
+	for (int i = 0; i < 5; i++, spec->ip_options_len += sizeof(padding))
+		memcpy(spec->ip_options + spec->ip_options_len, padding, sizeof(padding));
+	spec->ip_options[spec->ip_options_len - sizeof(padding)] = IPPROTO_TCP;
+	return true;
+}
+
 CASE("on: ACK, FIN, RST and SYN-ACK of no connection end in the driver; off: the stack answers them as "
      "ever")
 {
@@ -38,14 +52,22 @@ CASE("on: ACK, FIN, RST and SYN-ACK of no connection end in the driver; off: the
 		uint16_t flags;
 		bool answered; /* by the stack, with an RST */
 		const char *counter;
+		enum {
+			BARE,
+			TAGGED,	 /* with a tag that names no VLAN, and which the stack takes off */
+			HEADERS, /* behind more extension headers than anybody needs */
+		} wrapped;
 	} kinds[] = {
-		{ "ACK", ACK, true, "ack_dropped_guard" },
-		{ "ACK with FIN", ACK | FIN, true, "ack_dropped_guard" },
-		{ "ACK with PSH", ACK | PSH, true, "ack_dropped_guard" },
-		{ "FIN alone", FIN, false, "stray_dropped_guard" },
-		{ "RST", RST, false, "stray_dropped_guard" },
-		{ "RST with ACK", RST | ACK, false, "stray_dropped_guard" },
-		{ "SYN-ACK", SYN | ACK, true, "stray_dropped_guard" },
+		{ "ACK", ACK, true, "ack_dropped_guard", BARE },
+		{ "ACK with FIN", ACK | FIN, true, "ack_dropped_guard", BARE },
+		{ "ACK with PSH", ACK | PSH, true, "ack_dropped_guard", BARE },
+		{ "FIN alone", FIN, false, "stray_dropped_guard", BARE },
+		{ "RST", RST, false, "stray_dropped_guard", BARE },
+		{ "RST with ACK", RST | ACK, false, "stray_dropped_guard", BARE },
+		{ "SYN-ACK", SYN | ACK, true, "stray_dropped_guard", BARE },
+		{ "ACK with a priority tag", ACK, true, "stray_dropped_guard", TAGGED },
+		{ "RST with a priority tag", RST, false, "stray_dropped_guard", TAGGED },
+		{ "ACK behind extension headers", ACK, true, "stray_dropped_guard", HEADERS },
 	};
 	struct product product = product_new(NULL, "--port 8080 --guard on");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), n = 1;
@@ -60,6 +82,9 @@ CASE("on: ACK, FIN, RST and SYN-ACK of no connection end in the driver; off: the
 				struct tcp_spec spec = orphan(wire, servers[s], n++, kinds[i].flags);
 				const long long before = counter(&product, kinds[i].counter);
 
+				spec.vlans = kinds[i].wrapped == TAGGED;
+				if (kinds[i].wrapped == HEADERS && !put_headers(&spec))
+					continue;
 				wire_send(wire, &spec);
 				if (on || !kinds[i].answered)
 					EXPECT(wire_silent(wire, &spec, 40), "%s, guard %s: %s",

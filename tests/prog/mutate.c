@@ -423,7 +423,7 @@ static const char *check_drop(const struct attempt *attempt, const struct readin
 	}
 	if (counted[COUNTER_syn_dropped_queue_full])
 		return found->kind == FULL ? NULL : "the accept queue is not full";
-	if (r->fragment || scene_held(r) || (!r->fits && !family[STRAY]))
+	if (scene_held(r) || ((r->fragment || !r->fits) && !family[STRAY]))
 		return "dropped, which the stack might have taken";
 	if (duty_to_hand(r, found) == MUST)
 		return "a right cookie is dropped";
@@ -495,7 +495,10 @@ static const char *check_xdp(const struct attempt *attempt)
 		return "counted as something that it is not";
 	if (family[SYN_RECEIVED] && (!r->tcp || (priority_tag(r) && !found.facts)))
 		return check_wrapped(attempt);
-	if (!r->tcp && (family[SYN_RECEIVED] || family[ACK_SEEN] || family[STRAY]))
+	/* Of what is behind all that, guard asks the same: net/guard. */
+	if (family[STRAY] && (!r->tcp || (priority_tag(r) && !found.facts)))
+		return run.verdict == XDP_DROP ? NULL : "counted as dropped, and is not";
+	if (!r->tcp && (family[SYN_RECEIVED] || family[ACK_SEEN]))
 		return "no segment, and counted as one";
 	switch (run.verdict) {
 	case XDP_TX: return check_answer(attempt, r, &found);
