@@ -124,23 +124,6 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
 }
 
 /*
- * A client resets. The connection that its cookie made may never have sent a segment, and its socket may
- * wait for accept() as before: nothing else would tell that the cookie is used up.
- */
-static __always_inline void reset_note(const struct known_note *note, const struct tuple *tuple, __u64 hash)
-{
-	struct connection *connection;
-
-	used_made(hash);
-	if (!note || !note->recorded)
-		return;
-	/* What the stack resets after this, it resets because of this (learn.h: learn_reset()). */
-	connection = bpf_map_lookup_elem(&connections, tuple);
-	if (connection && connection->state == CONNECTION_PROMOTED)
-		connection->state = CONNECTION_ESTABLISHED;
-}
-
-/*
  * Whether an orphan bears one of the kernel's own SYN cookies: they leave no trace but the time of the last
  * one, which the listener knows.
  */
@@ -186,8 +169,6 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
 	held = known(set, hash);
-	if (held && tcp_control(packet->tcp) & TCP_RST)
-		reset_note(known_note(set, hash), &tuple, hash);
 	if (held && !known_stale(cpu, hash))
 		return XDP_PASS;
 	now_ms = clock_coarse_ms();

@@ -73,6 +73,13 @@ int BPF_PROG(track, struct sock *sk)
 	return 0;
 }
 
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(track_resets, struct sock *sk)
+{
+	track_reset(sk);
+	return 0;
+}
+
 /* Marks every tuple that the stack holds on a protected port. Reading the pinned link runs it. */
 SEC("iter/tcp")
 int known_refill(struct bpf_iter__tcp *ctx)

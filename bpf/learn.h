@@ -424,6 +424,8 @@ static __always_inline void learn_reset(struct __sk_buff *skb, const struct pack
 	    host32(packet->tcp->seq) != connection->server_isn + 1)
 		return;
 	COUNT(promote_reset);
+	/* One connection counts once, whatever else comes for it. */
+	connection->state = CONNECTION_ESTABLISHED;
 	if (__sync_fetch_and_add(&set->resets, 1) + 1 < LEARN_RESETS)
 		return;
 	service = service_find(skb->ifindex, skb_vlan(skb, packet), tuple);

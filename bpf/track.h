@@ -98,28 +98,64 @@ static __always_inline struct connection *track_leaving(struct settings *set, co
 	return soon ? connection : NULL;
 }
 
-/* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). It has lost its port, but not its
- * name. */
-static __always_inline void track_gone(struct sock *sk)
+/* The settings, if a connection's socket is one of our namespace's on a protected port; sets its tuple. */
+static __always_inline const struct settings *track_socket(struct tcp_sock *full, struct tuple *tuple)
 {
-	struct sock_common *common = &sk->__sk_common;
+	struct sock_common *common = &full->inet_conn.icsk_inet.sk.__sk_common;
+	/* A socket that is destroyed has lost its port, but not its name. */
+	const __be16 local_port = full->inet_conn.icsk_inet.inet_sport;
+	const struct settings *set;
+
+	if (!common->skc_dport || !port_protected(local_port))
+		return NULL;
+	set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set || common->skc_net.net->net_cookie != set->netns_cookie || !track_tuple(common, tuple))
+		return NULL;
+	tuple->local_port = local_port;
+	return set;
+}
+
+/*
+ * A connection takes a client's reset (net/ipv4/tcp_input.c:tcp_reset()). It may never have sent a segment,
+ * and its socket may wait for accept() as before: nothing else would tell that its cookie is used up, and
+ * that what the stack resets after this, it resets because of this (learn.h: learn_reset()). By the stack's
+ * own word: it takes resets that we do not see, and not all that we see.
+ */
+static __always_inline void track_reset(struct sock *sk)
+{
 	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
 	const struct settings *set;
 	struct connection *connection;
 	struct known_note *note;
 	struct tuple tuple = {};
-	__be16 local_port;
 	__u64 hash;
 
-	if (!full || !common->skc_dport)
+	set = full ? track_socket(full, &tuple) : NULL;
+	if (!set)
 		return;
-	local_port = full->inet_conn.icsk_inet.inet_sport;
-	if (!port_protected(local_port))
+	hash = tuple_hash(&tuple, set->hash_seed);
+	used_made(hash);
+	note = known_note(set, hash);
+	if (!note || !note->recorded)
 		return;
-	set = bpf_map_lookup_elem(&settings, &zero);
-	if (!set || common->skc_net.net->net_cookie != set->netns_cookie || !track_tuple(common, &tuple))
+	connection = bpf_map_lookup_elem(&connections, &tuple);
+	if (connection && connection->state == CONNECTION_PROMOTED)
+		connection->state = CONNECTION_ESTABLISHED;
+}
+
+/* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). */
+static __always_inline void track_gone(struct sock *sk)
+{
+	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
+	const struct settings *set;
+	struct connection *connection;
+	struct known_note *note;
+	struct tuple tuple = {};
+	__u64 hash;
+
+	set = full ? track_socket(full, &tuple) : NULL;
+	if (!set)
 		return;
-	tuple.local_port = local_port;
 	hash = tuple_hash(&tuple, set->hash_seed);
 	note = known_note(set, hash);
 	if (known_is_settled(note, hash))

@@ -352,11 +352,24 @@ static int pin_iterator(const struct attachment *attachment, struct bpf_program 
 	return error;
 }
 
+static int pin_tracing(const struct attachment *attachment, struct bpf_program *program, const char *name)
+{
+	struct bpf_link *link = bpf_program__attach(program);
+	char path[PATH_MAX];
+	int error;
+
+	if (!link)
+		return -errno;
+	instance_path(&attachment->instance, path, name);
+	error = pin_over(bpf_link__fd(link), path);
+	bpf_link__destroy(link);
+	return error;
+}
+
 static int attach_helpers(const struct attachment *attachment)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
 	char path[PATH_MAX];
-	struct bpf_link *link;
 	int error;
 
 	instance_path(&attachment->instance, path, "programs");
@@ -368,13 +381,8 @@ static int attach_helpers(const struct attachment *attachment)
 	error = error ?: pin_iterator(attachment, skeleton->progs.sockets);
 	if (error)
 		return error;
-	link = bpf_program__attach(skeleton->progs.track);
-	if (!link)
-		return -errno;
-	instance_path(&attachment->instance, path, "links/track");
-	error = pin_over(bpf_link__fd(link), path);
-	bpf_link__destroy(link);
-	return error;
+	error = pin_tracing(attachment, skeleton->progs.track, "links/track");
+	return error ?: pin_tracing(attachment, skeleton->progs.track_resets, "links/track_resets");
 }
 
 /* ---- devices ---- */

@@ -184,9 +184,17 @@ static const struct {
 
 /* What else we pin, in the order of removal: what is in a directory before the directory. */
 static const char *const instance_pins[] = {
-	"links/track",	    "links/track_new",	  "links",
-	"sockets",	    "sockets_new",	  "known_refill",
-	"known_refill_new", "programs/xdp_drain", "programs/xdp_drain_new",
+	"links/track",
+	"links/track_new",
+	"links/track_resets",
+	"links/track_resets_new",
+	"links",
+	"sockets",
+	"sockets_new",
+	"known_refill",
+	"known_refill_new",
+	"programs/xdp_drain",
+	"programs/xdp_drain_new",
 	"programs",
 };
 

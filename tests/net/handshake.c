@@ -524,6 +524,51 @@ CASE("a connection that the client reset before the server said a word is not ma
 	end(&bench);
 }
 
+/*
+ * The stack resets what comes after a client's own reset, and nothing of that speaks against the service:
+ * else one client could take it from all others. The reset right behind the ACK, before anybody knows the
+ * connection; and where the driver does not see it, behind extension headers.
+ */
+CASE("clients that reset their connections, and go on sending, do not take a service from others")
+{
+	static const uint8_t padding[8] = { IPPROTO_DSTOPTS, 0, 1, 4 };
+	struct batch *batch;
+	struct bench bench;
+
+	begin(&bench, "--port 8080 --canary once", 0);
+	batch = batch_open(bench.product.pair.client, CLIENT_IF);
+	for (int round = 0; round < 6; round++)
+		EACH_VARIANT(v)
+		{
+			struct hand hand = answered(&bench, v);
+			struct tcp_spec reset = hand.spec, late = hand.spec;
+
+			reset.flags = RST;
+			late.seq -= 100;
+			if (round & 1 && strchr(v->server, ':')) {
+				reset.ip_options_type = IPPROTO_DSTOPTS;
+				for (int i = 0; i < 5; i++, reset.ip_options_len += sizeof(padding))
+					memcpy(reset.ip_options + reset.ip_options_len, padding,
+					       sizeof(padding));
+				reset.ip_options[reset.ip_options_len - sizeof(padding)] = IPPROTO_TCP;
+			}
+			batch_add(batch, &hand.spec);
+			batch_add(batch, &reset);
+			for (int i = 0; i < 3; i++)
+				batch_add(batch, &late);
+			batch_send(batch);
+			poll(NULL, 0, 20);
+			/* Nor does the cookie make a second connection. */
+			wire_send(bench.wire, &hand.spec);
+			poll(NULL, 0, 20);
+		}
+	EXPECT_EQ(counter(&bench.product, "promote_reset"), 0);
+	EXPECT_EQ(counter(&bench.product, "syn_passed_refused"), 0);
+	EXPECT_EQ(counter(&bench.product, "promoted"), counter(&bench.product, "ack_validated") / 2);
+	batch_close(batch);
+	end(&bench);
+}
+
 /* A connection of the client's kernel, at once given up: a canary if one is due. */
 static void refresh(struct bench *bench, const char *server)
 {
