@@ -113,13 +113,13 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 {
 	static const char root[] = BPFFS;
 	int code = EXIT_DONE, lock;
-	char path[PATH_MAX];
+	char room[PATH_MAX], *path = room;
 
 	*mounted = false;
 	/* The deepest directory that is there already tells which file system it will be. */
-	snprintf(path, sizeof(path), "%s", pin_path);
+	snprintf(room, sizeof(room), "%s", pin_path);
 	while (access(path, F_OK) && strcmp(path, "/") && strcmp(path, "."))
-		dirname(path);
+		path = dirname(path);
 	if (on_bpffs(path))
 		return EXIT_DONE;
 	if (strncmp(pin_path, root, sizeof(root) - 1) ||

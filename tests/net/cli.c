@@ -75,13 +75,15 @@ CASE("wrong usage: one line with the remedy, exit 2")
 		{ "key", "rotate", "show" },
 		{ "key turn", "rotate", "show" },
 		{ "status please", "'please'", "no argument" },
+		{ "status --pin-path ''", "--pin-path", "directory" },
+		{ "attach veth-server --port 80 --pin-path ''", "--pin-path", "directory" },
 		{ "atach", "'atach'", "--help" },
 	};
 	struct pair pair = pair_new(NULL);
 	char command[256];
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
-		snprintf(command, sizeof(command), PROGRAM " %s", wrong[i].arguments);
+		snprintf(command, sizeof(command), "timeout 10 " PROGRAM " %s", wrong[i].arguments);
 		expect_refusal(pair.server, 2, wrong[i].thing, wrong[i].remedy, command);
 	}
 	expect_refusal(pair.server, 2, "'--no-such-option'", "--help",
@@ -143,6 +145,9 @@ CASE("no bpf file system: mounted where that lasts, refused where it would not")
 	expect_refusal(pair.server, 1, "/tmp/xdp-handshake-nowhere", "mount -t bpf",
 		       PROGRAM " attach veth-server --port 80 --pin-path /tmp/xdp-handshake-nowhere");
 	EXPECT(access("/tmp/xdp-handshake-nowhere", F_OK), "it was made all the same");
+	expect_refusal(pair.server, 1, "nowhere/at-all", "mount -t bpf",
+		       "timeout 10 " PROGRAM " attach veth-server --port 80 --pin-path nowhere/at-all");
+	EXPECT(access("nowhere", F_OK), "it was made all the same");
 	/* As `ip netns exec` does: a mount namespace of its own, and another /sys in it. */
 	expect_refusal(NULL, 1, "private mount namespace", "nsenter --net",
 		       "ip netns exec $(ip netns list | grep -o 'xh[^ ]*server' | head -1) " PROGRAM
