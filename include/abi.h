@@ -305,7 +305,8 @@ struct interface {
 	__u8 checksum_partial;
 	__u8 native; /* 1: native XDP, 0: generic */
 	__u8 draining;
-	__u8 pad[5];
+	__u8 pad;
+	__u32 answers; /* the id of the program that answers there; with another one, it drains */
 	__u64 attached_ms;
 };
 

@@ -352,6 +352,18 @@ static int pin_iterator(const struct attachment *attachment, struct bpf_program 
 	return error;
 }
 
+/* What detach takes, so that it comes before what is to be detached. */
+static int pin_drain(const struct attachment *attachment)
+{
+	char path[PATH_MAX];
+
+	instance_path(&attachment->instance, path, "programs");
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	instance_path(&attachment->instance, path, "programs/xdp_drain");
+	return pin_over(bpf_program__fd(attachment->skeleton->progs.xdp_drain), path);
+}
+
 static int attach_helpers(const struct attachment *attachment)
 {
 	const struct handshake_bpf *skeleton = attachment->skeleton;
@@ -359,12 +371,7 @@ static int attach_helpers(const struct attachment *attachment)
 	struct bpf_link *link;
 	int error;
 
-	instance_path(&attachment->instance, path, "programs");
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	instance_path(&attachment->instance, path, "programs/xdp_drain");
-	error = pin_over(bpf_program__fd(skeleton->progs.xdp_drain), path);
-	error = error ?: pin_iterator(attachment, skeleton->progs.known_refill);
+	error = pin_iterator(attachment, skeleton->progs.known_refill);
 	error = error ?: pin_iterator(attachment, skeleton->progs.sockets);
 	if (error)
 		return error;
@@ -423,6 +430,24 @@ static int link_swap(const struct attachment *attachment, const struct netdev *d
 	return error;
 }
 
+/* Begins to answer: the program is noted first, so that what is not noted is never believed to answer. */
+static int link_answer(const struct attachment *attachment, const struct netdev *dev)
+{
+	const int program = bpf_program__fd(attachment->skeleton->progs.xdp_handshake);
+	const int notes = attachment->instance.interfaces;
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	struct interface interface;
+
+	if (bpf_obj_get_info_by_fd(program, &info, &length) ||
+	    bpf_map_lookup_elem(notes, &dev->ifindex, &interface))
+		return -errno;
+	interface.answers = info.id;
+	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_EXIST))
+		return -errno;
+	return link_swap(attachment, dev, LINK_XDP, program);
+}
+
 /*
  * The tc programs: in front of all others on the way in, since a program before ours that ends the chain
  * would keep ACKs from being promoted; behind them on the way out: what they drop is not to be learned.
@@ -451,8 +476,10 @@ static int write_notes(const struct attachment *attachment, const struct netdev 
 
 	memcpy(interface.name, dev->name, sizeof(interface.name));
 	if (!bpf_map_lookup_elem(notes, &dev->ifindex, &before) &&
-	    before.attached_ms < interface.attached_ms)
+	    before.attached_ms < interface.attached_ms) {
 		interface.attached_ms = before.attached_ms;
+		interface.answers = before.answers;
+	}
 	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
 		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
 	return EXIT_DONE;
@@ -555,15 +582,19 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 	error = renew_tc(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
 	error = error ?: renew_tc(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
 	attachment->was_drained[i] = drain && is_answering(attachment, dev);
-	error = error
-			?: link_swap(attachment, dev, LINK_XDP,
-				     bpf_program__fd(drain ? skeleton->progs.xdp_drain
-							   : skeleton->progs.xdp_handshake));
+	/* A detach that waits for this device must see that it is wanted again. */
+	if (!error)
+		code = write_notes(attachment, dev, dev->xdp_native);
+	if (code)
+		return code;
+	if (!error && drain)
+		error = link_swap(attachment, dev, LINK_XDP, bpf_program__fd(skeleton->progs.xdp_drain));
+	else if (!error)
+		error = link_answer(attachment, dev);
 	if (error)
 		return fail("cannot replace the programs on %s: %s; detach it first", dev->name,
 			    strerror(-error));
-	/* A detach that waits for this device must see that it is wanted again. */
-	return write_notes(attachment, dev, dev->xdp_native);
+	return EXIT_DONE;
 }
 
 /* ---- ports ---- */
@@ -735,8 +766,7 @@ static void undo(struct attachment *attachment)
 		if (attachment->is_new[i])
 			instance_forget_interface(&attachment->instance, attachment->devices[i].ifindex);
 		else if (attachment->was_drained[i])
-			link_swap(attachment, &attachment->devices[i], LINK_XDP,
-				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
+			link_answer(attachment, &attachment->devices[i]);
 	}
 	if (attachment->changed) {
 		attachment->instance.set = attachment->old_settings;
@@ -799,6 +829,9 @@ static int go_live(struct attachment *attachment)
 	int code, error;
 
 	instance_each_interface(&attachment->instance, forget_gone, attachment);
+	error = pin_drain(attachment);
+	if (error)
+		return fail("cannot pin the draining program: %s", strerror(-error));
 	for (int i = 0; i < options->interface_count; i++) {
 		/* Not answering: a detach is under way, or an attach was cut short before the filter was
 		 * filled. */
@@ -838,8 +871,7 @@ static int go_live(struct attachment *attachment)
 	if (error)
 		return fail("cannot list the stack's connections: %s", strerror(-error));
 	for (int i = 0; drain && i < options->interface_count; i++) {
-		error = link_swap(attachment, &attachment->devices[i], LINK_XDP,
-				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
+		error = link_answer(attachment, &attachment->devices[i]);
 		if (error)
 			return fail("cannot begin to answer on %s: %s", attachment->devices[i].name,
 				    strerror(-error));

@@ -476,6 +476,23 @@ static int walk(const char *arguments, const char *name, int last)
 	return loader->steps;
 }
 
+CASE("a first attach killed as soon as its program is on the device: a plain detach takes all of it off")
+{
+	struct loader *loader;
+
+	product_run(&product, "detach --all --now");
+	loader = loader_start(ATTACH);
+	/* Pinned, or it would die with the loader. */
+	while (loader_step(loader) && (strcmp(loader->what, "pin") || strcmp(truth_now().xdp, "xdp_drain")))
+		;
+	REQUIRE(!loader->ended);
+	loader_kill(loader);
+	expect_true_status("killed");
+	EXPECT_EQ(product_run(&product, "detach " SERVER_IF), 0, "%s", netns_said());
+	expect_clean("killed, then detached");
+	alive("killed, then detached");
+}
+
 enum {
 	FRESH_STEPS = 48, /* of a first attach, and of one over another, or some more */
 	OVER_STEPS = 32,
