@@ -49,14 +49,17 @@ struct attachment {
 	struct handshake_bpf *skeleton;
 	struct instance instance;
 	int lock;
-	bool fresh;	   /* nothing was pinned here before */
-	bool mounted;	   /* the bpf file system is our doing */
-	bool made_path;	   /* and the directory */
-	bool opened;	   /* as an instance, which is all there then */
-	int pinned;	   /* maps of a fresh one, so far */
-	bool *is_new;	   /* devices whose links are new */
-	bool *was_drained; /* devices that answered before and are draining now */
-	bool changed;	   /* ports and settings are no longer these: */
+	bool fresh;		     /* nothing was pinned here before */
+	bool mounted;		     /* the bpf file system is our doing */
+	bool made_path;		     /* and the directory */
+	bool opened;		     /* as an instance, which is all there then */
+	int pinned;		     /* maps of a fresh one, so far */
+	bool *is_new;		     /* devices whose links are new */
+	struct interface *old_notes; /* of devices, all zero where there were none */
+	struct netdev *answered;     /* of these only the number: what answered before and is interrupted */
+	int answered_count;
+	bool changed; /* settings, and perhaps ports, are no longer these: */
+	bool ports_changed;
 	struct settings old_settings;
 	struct port_set old_ports;
 };
@@ -94,9 +97,8 @@ static int check_devices(struct attachment *attachment)
 
 	attachment->devices = calloc((size_t)options->interface_count, sizeof(*attachment->devices));
 	attachment->is_new = calloc((size_t)options->interface_count, sizeof(*attachment->is_new));
-	attachment->was_drained = calloc((size_t)options->interface_count,
-					 sizeof(*attachment->was_drained));
-	if (!attachment->devices || !attachment->is_new || !attachment->was_drained)
+	attachment->old_notes = calloc((size_t)options->interface_count, sizeof(*attachment->old_notes));
+	if (!attachment->devices || !attachment->is_new || !attachment->old_notes)
 		return fail("out of memory");
 	for (int i = 0; i < options->interface_count; i++) {
 		struct netdev *dev = &attachment->devices[i];
@@ -581,7 +583,6 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 		return code;
 	error = renew_tc(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
 	error = error ?: renew_tc(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
-	attachment->was_drained[i] = drain && is_answering(attachment, dev);
 	/* A detach that waits for this device must see that it is wanted again. */
 	if (!error)
 		code = write_notes(attachment, dev, dev->xdp_native);
@@ -597,6 +598,66 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 	return EXIT_DONE;
 }
 
+static bool is_named(const struct attachment *attachment, unsigned int ifindex)
+{
+	for (int i = 0; i < attachment->options->interface_count; i++)
+		if (attachment->devices[i].ifindex == ifindex)
+			return true;
+	return false;
+}
+
+/* For instance_each_interface(): of what answers. */
+static int list_answering(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	struct attachment *attachment = context;
+	const size_t count = (size_t)attachment->answered_count;
+	struct netdev dev = { .ifindex = ifindex }, *more;
+
+	(void)interface;
+	if (!is_answering(attachment, &dev))
+		return 0;
+	more = realloc(attachment->answered, (count + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	attachment->answered = more;
+	attachment->answered[attachment->answered_count++] = dev;
+	return 0;
+}
+
+/* SYNs go to the stack from here on. What is gone meanwhile (-ENOLINK) answers nobody. */
+static int stop_answering(const struct attachment *attachment)
+{
+	const int program = bpf_program__fd(attachment->skeleton->progs.xdp_drain);
+	int error = 0;
+
+	for (int i = 0; !error && i < attachment->answered_count; i++) {
+		error = link_swap(attachment, &attachment->answered[i], LINK_XDP, program);
+		if (error == -ENOLINK)
+			error = 0;
+	}
+	return error;
+}
+
+/* The same for those that are not named, with the programs that belong together. */
+static int answer_again(const struct attachment *attachment)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	int error = 0;
+
+	for (int i = 0; !error && i < attachment->answered_count; i++) {
+		const struct netdev *dev = &attachment->answered[i];
+
+		if (is_named(attachment, dev->ifindex))
+			continue;
+		link_swap(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
+		link_swap(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
+		error = link_answer(attachment, dev);
+		if (error == -ENOLINK)
+			error = 0;
+	}
+	return error;
+}
+
 /* ---- ports ---- */
 
 struct ports_change {
@@ -609,10 +670,7 @@ static int see_interface(unsigned int ifindex, const struct interface *interface
 	struct ports_change *change = context;
 
 	(void)interface;
-	for (int i = 0; i < change->attachment->options->interface_count; i++)
-		if (change->attachment->devices[i].ifindex == ifindex)
-			return 0;
-	change->others = true;
+	change->others |= !is_named(change->attachment, ifindex);
 	return 0;
 }
 
@@ -757,22 +815,49 @@ static int change_settings(struct attachment *attachment)
 
 /* ---- all of it ---- */
 
+/* The ports of before. What has connected on them meanwhile has left no mark. */
+static int restore_ports(const struct attachment *attachment)
+{
+	int error = stop_answering(attachment);
+
+	error = error ?: write_ports(&attachment->instance, &attachment->old_ports);
+	return error ?: instance_refill(&attachment->instance);
+}
+
 /* Puts back what was before: nothing of a new device or instance stays, a running one goes on as it did. */
+static void undo_devices(struct attachment *attachment)
+{
+	const int notes = attachment->instance.interfaces;
+	int error = 0;
+
+	if (attachment->changed) {
+		attachment->instance.set = attachment->old_settings;
+		instance_store_settings(&attachment->instance);
+	}
+	if (attachment->ports_changed)
+		error = restore_ports(attachment);
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		const struct netdev *dev = &attachment->devices[i];
+
+		if (attachment->is_new[i])
+			instance_forget_interface(&attachment->instance, dev->ifindex);
+		if (attachment->old_notes[i].attached_ms)
+			bpf_map_update_elem(notes, &dev->ifindex, &attachment->old_notes[i], BPF_ANY);
+	}
+	for (int i = 0; !error && i < attachment->answered_count; i++)
+		link_answer(attachment, &attachment->answered[i]);
+	if (error)
+		note("the filter cannot be filled (%s): interfaces are left draining, their SYNs go to the "
+		     "stack; attach again",
+		     strerror(-error));
+}
+
 static void undo(struct attachment *attachment)
 {
 	char path[PATH_MAX];
 
-	for (int i = 0; attachment->opened && i < attachment->options->interface_count; i++) {
-		if (attachment->is_new[i])
-			instance_forget_interface(&attachment->instance, attachment->devices[i].ifindex);
-		else if (attachment->was_drained[i])
-			link_answer(attachment, &attachment->devices[i]);
-	}
-	if (attachment->changed) {
-		attachment->instance.set = attachment->old_settings;
-		instance_store_settings(&attachment->instance);
-		write_ports(&attachment->instance, &attachment->old_ports);
-	}
+	if (attachment->opened)
+		undo_devices(attachment);
 	if (attachment->fresh && attachment->opened)
 		instance_remove(&attachment->instance);
 	else
@@ -795,7 +880,8 @@ static void release(struct attachment *attachment)
 	handshake_bpf__destroy(attachment->skeleton);
 	free(attachment->devices);
 	free(attachment->is_new);
-	free(attachment->was_drained);
+	free(attachment->old_notes);
+	free(attachment->answered);
 }
 
 /*
@@ -819,12 +905,39 @@ static int forget_gone(unsigned int ifindex, const struct interface *interface, 
 	return 0;
 }
 
+/*
+ * Which interfaces are interrupted. Those that are named and do not answer: a detach is under way, or an
+ * attach was cut short before the filter was filled. All, where a new port has connections that nobody has
+ * marked, or where nobody knows what the settings were when marks were made. While they are being marked,
+ * SYNs go to the stack and leave marks themselves. Where neither port nor device is new, nothing is
+ * interrupted.
+ */
+static int begin_drain(struct attachment *attachment, bool everywhere, bool *drain)
+{
+	const struct attach_options *options = attachment->options;
+	int error = instance_each_interface(&attachment->instance, list_answering, attachment), kept = 0;
+
+	*drain = everywhere;
+	for (int i = 0; i < options->interface_count; i++) {
+		*drain |= !is_answering(attachment, &attachment->devices[i]);
+		bpf_map_lookup_elem(attachment->instance.interfaces, &attachment->devices[i].ifindex,
+				    &attachment->old_notes[i]);
+	}
+	for (int i = 0; i < attachment->answered_count; i++)
+		if (everywhere || is_named(attachment, attachment->answered[i].ifindex))
+			attachment->answered[kept++] = attachment->answered[i];
+	attachment->answered_count = kept;
+	if (!error && *drain)
+		error = stop_answering(attachment);
+	return error ? fail("cannot replace the programs: %s", strerror(-error)) : EXIT_DONE;
+}
+
 /* Programs on, filter filled, and only then answering. What can fail comes first. */
 static int go_live(struct attachment *attachment)
 {
 	const struct attach_options *options = attachment->options;
 	struct port_set ports = {};
-	bool drain = false, added;
+	bool drain, added;
 	char program[16];
 	int code, error;
 
@@ -832,10 +945,11 @@ static int go_live(struct attachment *attachment)
 	error = pin_drain(attachment);
 	if (error)
 		return fail("cannot pin the draining program: %s", strerror(-error));
+	merge_ports(attachment, &ports, &added);
+	code = begin_drain(attachment, added, &drain);
+	if (code)
+		return code;
 	for (int i = 0; i < options->interface_count; i++) {
-		/* Not answering: a detach is under way, or an attach was cut short before the filter was
-		 * filled. */
-		drain |= !is_answering(attachment, &attachment->devices[i]);
 		if (is_attached(attachment, &attachment->devices[i], program))
 			continue;
 		code = attach_new_device(attachment, i);
@@ -846,12 +960,6 @@ static int go_live(struct attachment *attachment)
 	if (error)
 		return fail("cannot attach the iterators and the tracing program: %s (-v shows more)",
 			    strerror(-error));
-	merge_ports(attachment, &ports, &added);
-	/*
-	 * A new port has connections that nobody has marked. While they are being marked, SYNs go to the
-	 * stack and leave marks themselves. Where neither port nor device is new, nothing is interrupted.
-	 */
-	drain |= added;
 	attachment->changed = !attachment->fresh;
 	error = change_settings(attachment);
 	if (error)
@@ -862,7 +970,7 @@ static int go_live(struct attachment *attachment)
 			if (code)
 				return code;
 		}
-	write_services(&attachment->instance, options);
+	attachment->ports_changed = !attachment->fresh;
 	error = write_ports(&attachment->instance, &ports);
 	if (error)
 		return fail("cannot write the ports: %s", strerror(-error));
@@ -876,6 +984,10 @@ static int go_live(struct attachment *attachment)
 			return fail("cannot begin to answer on %s: %s", attachment->devices[i].name,
 				    strerror(-error));
 	}
+	error = drain ? answer_again(attachment) : 0;
+	if (error)
+		return fail("cannot begin to answer again: %s", strerror(-error));
+	write_services(&attachment->instance, options);
 	forget_services(&attachment->instance, &ports);
 	connections_sweep(&attachment->instance);
 	return EXIT_DONE;

@@ -544,6 +544,109 @@ CASE("attach over a running one, the same, with another port, or there would be 
 	expect_answers("attached over");
 }
 
+static const char *policy_now(void)
+{
+	json_t *rows = product_json(&product, "listeners");
+	static char policy[16];
+	size_t i;
+	json_t *row;
+
+	*policy = '\0';
+	json_array_foreach (rows, i, row)
+		snprintf(policy, sizeof(policy), "%s", json_string_value(json_object_get(row, "policy")));
+	json_decref(rows);
+	return policy;
+}
+
+static bool is_protected(int port)
+{
+	char path[128];
+	__u32 word = (__u32)port / 64;
+	__u64 bits = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/ports", product.pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &word, &bits));
+	close(fd);
+	return bits >> (port % 64) & 1;
+}
+
+/* On to where a port has become one of the protected ones. */
+static void step_to_port(struct loader *loader, int port)
+{
+	while (loader_step(loader) && !is_protected(port))
+		;
+	REQUIRE(!loader->ended, "%s", netns_output(NULL, "cat %s", loader->output));
+}
+
+#define ATTACH_SECOND(devices, port) "attach " devices " --port " port " --mode generic --firewall-checked"
+
+static void second_new(void)
+{
+	netns_must(product.pair.server,
+		   "ip link add second type veth peer name third && ip link set second up");
+}
+
+CASE("a new port comes with another interface: those that are attached answer when the filter is filled")
+{
+	struct loader *loader;
+
+	report_case_limit(300);
+	attached();
+	second_new();
+	loader = loader_start(ATTACH_SECOND("second", "8083"));
+	step_to_port(loader, 8083);
+	EXPECT_STR(truth_now().xdp, "xdp_drain", "8083 is protected, its connections are not known yet");
+	alive("not known yet");
+	loader_kill(loader);
+	expect_true_status("killed");
+	EXPECT_STR(truth_now().xdp, "xdp_drain", "killed");
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	product_must(&product, ATTACH_SECOND("second", "8084"));
+	expect_true_status("attached");
+	EXPECT_STR(truth_now().xdp, "xdp_handshake", "attached");
+	expect_answers("attached");
+	product_must(&product, "detach second --now");
+	netns_must(product.pair.server, "ip link del second");
+}
+
+CASE("an attach fails late: all is as it was, and what has connected meanwhile is known")
+{
+	struct loader *loader;
+	struct talk talk;
+	long long looked_up;
+
+	report_case_limit(300);
+	attached();
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	expect_answers("before");
+	second_new();
+	/* In the place of 8080, and another policy. */
+	loader = loader_start("attach second " SERVER_IF " --port 8085 --policy shadow --firewall-checked");
+	step_to_port(loader, 8085);
+	talk = talk_begin(0);
+	netns_must(product.pair.server, "ip link del second");
+	while (loader_step(loader))
+		;
+	EXPECT(WIFEXITED(loader->status) && WEXITSTATUS(loader->status) == 1, "status %x",
+	       (unsigned int)loader->status);
+	EXPECT(file_says(loader->output, "cannot begin to answer on second"), "%s",
+	       netns_output(NULL, "cat %s", loader->output));
+	loader_kill(loader);
+	expect_true_status("failed");
+	EXPECT_STR(truth_now().xdp, "xdp_handshake", "failed");
+	EXPECT(is_protected(8080) && !is_protected(8085));
+	EXPECT_STR(policy_now(), "always");
+	looked_up = counter(&product, "ack_connected");
+	EXPECT(talk_goes_on(&talk));
+	EXPECT_EQ(counter(&product, "ack_connected"), looked_up, "it is not known");
+	talk_end(&talk);
+	expect_answers("failed");
+	product_must(&product, "status --json");
+	EXPECT(!strstr(netns_said(), "second"), "%s", netns_said());
+}
+
 /* Kills a command after a step of its. Returns false if it has none of that number, and has ended. */
 static bool killed_at(const char *arguments, int step, char when[96])
 {
@@ -687,20 +790,6 @@ static void both(const char *first, const char *second, int status[2])
 		EXPECT(status[i] == 0 || (status[i] == 1 && *netns_said()), "%s beside %s: exit status %d",
 		       commands[i], commands[!i], status[i]);
 	}
-}
-
-static const char *policy_now(void)
-{
-	json_t *rows = product_json(&product, "listeners");
-	static char policy[16];
-	size_t i;
-	json_t *row;
-
-	*policy = '\0';
-	json_array_foreach (rows, i, row)
-		snprintf(policy, sizeof(policy), "%s", json_string_value(json_object_get(row, "policy")));
-	json_decref(rows);
-	return policy;
 }
 
 CASE("set beside set, key rotate beside key rotate, each beside the other, 50 times: one after the other")
@@ -1075,8 +1164,7 @@ CASE("the interface deleted, and made again with the same name: status says so, 
 		      "another one has its name now: xdp-handshake attach " SERVER_IF " protects that"),
 	       "%s", said);
 	/* As it says: and there is one row of that name, and the warning is gone. */
-	netns_must(product.pair.server,
-		   "ip link add second type veth peer name third && ip link set second up");
+	second_new();
 	product_must(&product, "attach " SERVER_IF " second --port 8080 --firewall-checked");
 	expect_true_status("made again");
 	product_must(&product, "status");
