@@ -304,10 +304,10 @@ struct interface {
 	char name[16];
 	__u8 checksum_partial;
 	__u8 native; /* 1: native XDP, 0: generic */
-	__u8 draining;
-	__u8 pad;
+	__u8 pad[2];
 	__u32 answers; /* the id of the program that answers there; with another one, it drains */
 	__u64 attached_ms;
+	__u64 draining_since_ms; /* by detach; 0: it does not, or by an attach that was killed */
 };
 
 /* ---- metadata: from the XDP program to tc_promote, in front of the frame ----------------------------- */

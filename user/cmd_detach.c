@@ -75,21 +75,20 @@ static int choose_named(const struct instance *instance, char **names, int count
 /* ---- draining ---- */
 
 /* Waits for the cookies in flight. False if a signal cut it short. */
-static bool wait_for_cookies(unsigned long epoch_ms)
+static bool wait_for_cookies(unsigned long long life_ms)
 {
-	const int life_ms = (int)(2 * epoch_ms);
 	struct pollfd wait = { .events = POLLIN };
 	sigset_t signals;
 	bool waited;
 
-	note("no longer answering; waiting %d s for handshakes in flight (--now does not wait)",
-	     life_ms / 1000);
+	note("no longer answering; waiting %llu s for handshakes in flight (--now does not wait)",
+	     (life_ms + 999) / 1000);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	wait.fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	waited = !poll(&wait, 1, life_ms);
+	waited = !poll(&wait, 1, (int)life_ms);
 	if (wait.fd >= 0)
 		close(wait.fd);
 	if (!waited)
@@ -111,10 +110,14 @@ static int drain_failed(const char *name, int error)
 static int drain(struct instance *instance, const struct chosen *chosen, bool *drained)
 {
 	int code = instance_lock(instance);
+	char program[16];
 
 	/* Under the lock, or an attach might have the last word on the program, and we on the notes. */
 	for (int i = 0; !code && i < chosen->count; i++) {
+		const bool answered = instance_link_read(instance, chosen->ifindex[i], LINK_XDP, program) &&
+				      strcmp(program, "xdp_drain");
 		int error = instance_drain_link(instance, chosen->ifindex[i]);
+		const unsigned long long now_ms = monotonic_ms();
 		struct interface interface;
 
 		if (error && error != -ENOLINK) {
@@ -123,13 +126,33 @@ static int drain(struct instance *instance, const struct chosen *chosen, bool *d
 		}
 		*drained |= !error;
 		if (!bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface)) {
-			interface.draining = 1;
+			/* Another detach may have begun that, and been interrupted. */
+			if (answered || !interface.draining_since_ms ||
+			    interface.draining_since_ms > now_ms)
+				interface.draining_since_ms = now_ms;
 			bpf_map_update_elem(instance->interfaces, &chosen->ifindex[i], &interface,
 					    BPF_EXIST);
 		}
 	}
 	instance_unlock(instance);
 	return code;
+}
+
+/* How long cookies live that were given out before the last of them began to drain. */
+static unsigned long long life_left_ms(const struct instance *instance, const struct chosen *chosen)
+{
+	const unsigned long long now_ms = monotonic_ms(), life_ms = 2ULL * instance->set.epoch_ms;
+	unsigned long long left_ms = 0;
+	struct interface interface;
+
+	for (int i = 0; i < chosen->count; i++) {
+		if (bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) ||
+		    !interface.draining_since_ms || interface.draining_since_ms > now_ms)
+			continue;
+		if (interface.draining_since_ms + life_ms > now_ms + left_ms)
+			left_ms = interface.draining_since_ms + life_ms - now_ms;
+	}
+	return left_ms;
 }
 
 static int count_interface(unsigned int ifindex, const struct interface *interface, void *context)
@@ -142,29 +165,34 @@ static int count_interface(unsigned int ifindex, const struct interface *interfa
 
 static int detach(struct instance *instance, const struct chosen *chosen, bool now)
 {
-	bool drained = false;
+	unsigned long long left_ms;
+	bool drained = false, gone;
 	int left = 0, code = EXIT_DONE;
 
 	if (!now && chosen->count)
 		code = drain(instance, chosen, &drained);
-	if (!code && drained && !wait_for_cookies(instance->set.epoch_ms))
-		code = EXIT_FAILED;
-	if (code)
-		return code;
-	/* Not locked while waiting: others may look and attach meanwhile, or detach. */
-	if (access(instance->pin_path, F_OK)) {
-		note("somebody else has detached meanwhile");
-		return EXIT_DONE;
-	}
-	code = instance_lock(instance);
-	if (code)
-		return code;
+	/* Not locked while waiting: others may look and attach meanwhile, or detach, or both. */
+	do {
+		code = code ?: instance_lock_there(instance, &gone);
+		if (code)
+			return code;
+		if (gone) {
+			note("somebody else has detached meanwhile");
+			return EXIT_DONE;
+		}
+		left_ms = drained ? life_left_ms(instance, chosen) : 0;
+		if (left_ms) {
+			instance_unlock(instance);
+			if (!wait_for_cookies(left_ms))
+				return EXIT_FAILED;
+		}
+	} while (left_ms);
 	for (int i = 0; i < chosen->count; i++) {
 		struct interface interface;
 
 		if (drained &&
 		    !bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) &&
-		    !interface.draining) {
+		    !interface.draining_since_ms) {
 			note("%s was attached again meanwhile: left alone", chosen->name[i]);
 			continue;
 		}
@@ -238,7 +266,7 @@ static int detach_unreadable(const char *pin_path, bool now)
 	if (!now)
 		instance_each_link(&instance, drain_unreadable, &unreadable);
 	instance_unlock(&instance);
-	if (!unreadable.code && unreadable.drained && !wait_for_cookies(epoch_ms))
+	if (!unreadable.code && unreadable.drained && !wait_for_cookies(2ULL * epoch_ms))
 		unreadable.code = EXIT_FAILED;
 	if (unreadable.code)
 		return unreadable.code;

@@ -456,12 +456,21 @@ int instance_lock_path(const char *pin_path)
 
 int instance_lock(struct instance *instance)
 {
+	bool gone;
+	int code = instance_lock_there(instance, &gone);
+
+	return gone ? fail("nothing is attached under %s any more", instance->pin_path) : code;
+}
+
+int instance_lock_there(struct instance *instance, bool *gone)
+{
 	const char *pin_path = instance->pin_path;
 	const bool same_netns = instance->same_netns;
 	int code, lock = instance_lock_path(pin_path);
 
-	if (lock == -ENOENT)
-		return fail("nothing is attached under %s any more", pin_path);
+	*gone = lock == -ENOENT;
+	if (*gone)
+		return EXIT_DONE;
 	if (lock < 0)
 		return fail("cannot lock %s: %s", pin_path, strerror(-lock));
 	instance_close(instance);

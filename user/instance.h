@@ -77,6 +77,8 @@ int instance_lock_path(const char *pin_path);
 
 /* Locks an instance that is open, and opens it again: it may be another one by now. Says why not. */
 int instance_lock(struct instance *instance);
+/* The same for whom it is all right that it is *gone, and not locked then. */
+int instance_lock_there(struct instance *instance, bool *gone);
 void instance_unlock(struct instance *instance);
 
 /* The path of something under the pin path, as printf would write it. */

@@ -318,6 +318,47 @@ CASE("attach while detach waits: the interface stays")
 	close(listener);
 }
 
+CASE("detach, attach, detach: the first one takes nothing off before the second one may")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once --epoch 3");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	const int64_t life_ms = 6000;
+	pid_t detach[2];
+	struct hand hand;
+	int64_t begin[2];
+
+	for (int i = 0; i < 2; i++) {
+		begin[i] = now_ms();
+		detach[i] = netns_spawn(product.pair.server, "/dev/null",
+					PROGRAM " detach --all --pin-path %s", product.pins);
+		REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "draining"),
+				 2000));
+		if (i)
+			break;
+		product_must(&product, "attach " SERVER_IF " --port 8080 --canary once --firewall-checked");
+		product_admit(&product, SERVER_IP4, PORT);
+		/* A cookie lives for half as long as detach waits, at the least. */
+		while (now_ms() < begin[0] + life_ms - 1500)
+			poll(NULL, 0, 50);
+		tcp_accept_all(listener);
+		hand = hand_new(wire, 5, 20000, SERVER_IP4, PORT, true);
+		REQUIRE(hand_syn(&hand));
+	}
+	while (now_ms() < begin[0] + life_ms + 300)
+		poll(NULL, 0, 50);
+	wire_send(wire, &hand.spec);
+	fd = tcp_accept(listener, 1000);
+	EXPECT(fd >= 0, "a handshake in flight is lost");
+	close(fd);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(netns_stop(detach[i], 0, 20000), 0, "detach %d", i);
+	EXPECT(now_ms() >= begin[1] + life_ms, "%lld ms", (long long)(now_ms() - begin[1]));
+	EXPECT(netns_sh(NULL, "test -e %s", product.pins), "pins are left");
+	wire_close(wire);
+	close(listener);
+}
+
 CASE("an attach that fails leaves a running attachment as it was")
 {
 	struct product product = product_new(NULL, "--port 8080");
