@@ -783,6 +783,7 @@ static int change_settings(struct attachment *attachment)
 {
 	const struct attach_options *options = attachment->options;
 	struct settings *set = &attachment->instance.set;
+	int error;
 
 	if (options->canary_once)
 		set->flags |= SETTING_CANARY_ONCE;
@@ -802,7 +803,6 @@ static int change_settings(struct attachment *attachment)
 		set->prefix_budget = options->prefix_budget;
 	if (options->prefix_share)
 		set->prefix_share = options->prefix_share;
-	set->resets = 0;
 	if (options->mark_given)
 		set->mark = options->mark;
 	if (options->flood_rate)
@@ -810,7 +810,8 @@ static int change_settings(struct attachment *attachment)
 	if (options->flood_hold_ms)
 		set->flood_hold_ms = options->flood_hold_ms;
 	mend_forging(&attachment->instance);
-	return instance_store_settings(&attachment->instance);
+	error = instance_store_settings(&attachment->instance);
+	return error ?: instance_clear_resets(&attachment->instance);
 }
 
 /* ---- all of it ---- */

@@ -494,10 +494,11 @@ int instance_store_settings(const struct instance *instance)
 	const __u32 zero = 0;
 	struct settings set = instance->set, now;
 
-	/* The programs may have set a flag of theirs since ours were read. */
+	/* The programs may have set a flag of theirs, or counted, since ours were read. */
 	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
 		return -errno;
 	set.flags |= now.flags & SETTINGS_OF_PROGRAMS;
+	set.resets = now.resets;
 	return bpf_map_update_elem(instance->settings, &zero, &set, BPF_EXIST) ? -errno : 0;
 }
 
@@ -509,6 +510,18 @@ int instance_clear_flag(struct instance *instance, enum settings_flag flag)
 	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
 		return -errno;
 	now.flags &= ~(__u32)flag;
+	instance->set = now;
+	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
+}
+
+int instance_clear_resets(struct instance *instance)
+{
+	const __u32 zero = 0;
+	struct settings now;
+
+	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
+		return -errno;
+	now.resets = 0;
 	instance->set = now;
 	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
 }

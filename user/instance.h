@@ -85,11 +85,14 @@ void instance_unlock(struct instance *instance);
 void instance_path(const struct instance *instance, char path[PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Writes instance->set back. Returns 0 or -errno. */
+/* Writes instance->set back, but for what the programs write. Returns 0 or -errno. */
 int instance_store_settings(const struct instance *instance);
 
 /* Takes back a flag that the programs have set. The lock must be held. Returns 0 or -errno. */
 int instance_clear_flag(struct instance *instance, enum settings_flag flag);
+
+/* The same for their count of resets. */
+int instance_clear_resets(struct instance *instance);
 
 /* The pinned link of a device, as a descriptor to be closed, or -errno. */
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
