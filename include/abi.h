@@ -282,6 +282,7 @@ struct settings {
 			     */
 	__u32 prefix_budget; /* answers to a source prefix, a CPU and second, 0: no such budget */
 	__u32 prefix_share;  /* above it, one in so many SYNs is answered */
+	__u32 turn_ms;	     /* how often `run` turns the filter's generation, 0: not yet */
 };
 
 /* ---- forgings: wrong cookies without timestamps, above a rate of which that layout is refused ---------

@@ -85,6 +85,7 @@ static int turn_generation(struct instance *instance)
 
 /* What is remembered from one round to the next. */
 struct memory {
+	__u32 turn_ms;
 	unsigned long long lost;       /* connections that found no room, so far */
 	unsigned long long changed_ms; /* when that was another number last */
 };
@@ -121,6 +122,7 @@ static int upkeep(const char *pin_path, struct memory *memory)
 		return code;
 	code = instance_lock(&instance);
 	if (!code) {
+		instance.set.turn_ms = memory->turn_ms;
 		error = turn_generation(&instance);
 		if (error)
 			code = fail("cannot turn the filter's generation: %s", strerror(-error));
@@ -148,7 +150,7 @@ int command_run(const struct command *command, int argc, char **argv)
 	struct pollfd wait = { .events = POLLIN };
 	struct memory memory = {};
 	sigset_t signals;
-	int turn, code = attach_parse(command, argc, argv, &options);
+	int code = attach_parse(command, argc, argv, &options);
 
 	if (code >= 0)
 		return code;
@@ -164,13 +166,13 @@ int command_run(const struct command *command, int argc, char **argv)
 	code = code ?: still_opens(options.common.pin_path);
 	if (code)
 		return code;
-	turn = (int)(options.turn_seconds ?: TURN_SECONDS);
-	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", turn);
-	while (poll(&wait, 1, turn * 1000) <= 0) {
+	memory.turn_ms = (options.turn_seconds ?: TURN_SECONDS) * 1000;
+	note("attached; turning the filter every %u s, until SIGTERM or SIGINT", memory.turn_ms / 1000);
+	do {
 		code = upkeep(options.common.pin_path, &memory);
 		if (code)
 			return code;
-	}
+	} while (poll(&wait, 1, (int)memory.turn_ms) <= 0);
 	note("leaving; the programs stay attached (xdp-handshake detach takes them off)");
 	return EXIT_DONE;
 }

@@ -22,8 +22,8 @@
 #include "probe.h"
 
 enum {
-	TURN_LATE_MS = 120000,
-	RULES_SHOWN = 10, /* of the firewall */
+	TURN_LATE_MS = 120000, /* or three turns, where they are longer */
+	RULES_SHOWN = 10,      /* of the firewall */
 };
 
 struct status {
@@ -133,10 +133,12 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 /* What has not found room, and what nobody sees to. */
 static void warn_of_losses(struct status *status)
 {
-	const unsigned long long turned_ms = status->instance->set.turned_ms;
+	const struct settings *set = &status->instance->set;
+	const unsigned long long turns_ms = 3ULL * set->turn_ms;
 	struct counters counters;
 
-	if (!turned_ms || elapsed_ms(turned_ms) > TURN_LATE_MS)
+	if (!set->turned_ms ||
+	    elapsed_ms(set->turned_ms) > (turns_ms > TURN_LATE_MS ? turns_ms : TURN_LATE_MS))
 		warn(status, "nobody empties the filter of held tuples, so that it slowly fills: slower, "
 			     "never wrong; "
 			     "xdp-handshake run does it");

@@ -79,6 +79,7 @@ bool settings_mend(struct settings *set, __u32 known_words, __u32 used_buckets)
 	MEND(forging_rate, 100, 100000000);
 	MEND(prefix_budget, 0, 10000000);
 	MEND(prefix_share, 2, 1000);
+	MEND(turn_ms, 0, 3600000);
 #undef MEND
 	if ((__u32)set->policy >= POLICIES) {
 		set->policy = usual.policy;
