@@ -947,7 +947,7 @@ static int go_live(struct attachment *attachment)
 	if (error)
 		return fail("cannot pin the draining program: %s", strerror(-error));
 	merge_ports(attachment, &ports, &added);
-	code = begin_drain(attachment, added, &drain);
+	code = begin_drain(attachment, added || attachment->instance.damaged, &drain);
 	if (code)
 		return code;
 	for (int i = 0; i < options->interface_count; i++) {

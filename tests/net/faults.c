@@ -1083,6 +1083,82 @@ CASE("maps that others write to: nothing crashes, connections live, and attach p
 	alive("half an instance");
 }
 
+static void write_settings(const struct settings *set)
+{
+	const __u32 zero = 0;
+	struct bpf_map_info info;
+	int fd = open_map("settings", &info);
+
+	REQUIRE(info.value_size == sizeof(*set) && !bpf_map_update_elem(fd, &zero, set, BPF_ANY));
+	close(fd);
+}
+
+static struct settings read_settings(void)
+{
+	const __u32 zero = 0;
+	struct bpf_map_info info;
+	int fd = open_map("settings", &info);
+	struct settings set;
+
+	REQUIRE(info.value_size == sizeof(set) && !bpf_map_lookup_elem(fd, &zero, &set));
+	close(fd);
+	return set;
+}
+
+CASE("settings by which marks are looked for elsewhere: attach alone puts them right, and fills the filter "
+     "first")
+{
+	struct settings damaged, right;
+	struct loader *loader;
+	char output[64];
+	bool drained = false;
+	pid_t run;
+
+	report_case_limit(300);
+	attached();
+	right = damaged = read_settings();
+	damaged.known_mask = 63;
+	write_settings(&damaged);
+	EXPECT_EQ(product_run(&product, "explain --live --wait 1"), 1);
+	EXPECT(one_line() && strstr(netns_said(), "xdp-handshake attach puts them right"), "%s",
+	       netns_said());
+	EXPECT_EQ(read_settings().known_mask, 63, "explain has written them");
+	loader = loader_start(ATTACH);
+	while (loader_step(loader)) {
+		const bool answers = !strcmp(truth_now().xdp, "xdp_handshake");
+
+		drained |= !answers;
+		EXPECT(!answers || drained || read_settings().known_mask == 63,
+		       "step %d, %s: right again, and answering without a mark", loader->steps,
+		       loader->what);
+	}
+	loader_done(loader, "attach over it");
+	EXPECT(drained);
+	expect_true_status("attach over it");
+	EXPECT_EQ(read_settings().known_mask, right.known_mask);
+
+	/* And a daemon goes on, but not by these. */
+	snprintf(output, sizeof(output), "build/tests/faults-run-%d", getpid());
+	netns_sh(NULL, "rm -f %s", output);
+	run = run_start("8080", output);
+	REQUIRE(WAIT_FOR(turns(output), 60000), "%s", netns_output(NULL, "cat %s", output));
+	right = read_settings();
+	/* Between two turns. */
+	REQUIRE(WAIT_FOR(read_settings().turned_ms != right.turned_ms, 5000));
+	right = damaged = read_settings();
+	damaged.known_mask = 63;
+	write_settings(&damaged);
+	EXPECT(WAIT_FOR(file_says(output, "the filter is not turned"), 5000));
+	EXPECT_EQ(read_settings().known_mask, 63, "run has written them");
+	expect_old_ones_live("by other settings");
+	attach_ours("over other settings");
+	EXPECT(WAIT_FOR(read_settings().turned_ms != right.turned_ms, 5000), "the filter does not turn");
+	EXPECT_EQ(netns_stop(run, SIGTERM, 5000), 0, "run at SIGTERM: %s",
+		  netns_output(NULL, "cat %s", output));
+	netns_sh(NULL, "rm -f %s", output);
+	expect_answers("at the end");
+}
+
 /* ---- devices, namespaces, pins that go ---- */
 
 /* What goes with a device, or with its being down. */
