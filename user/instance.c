@@ -227,7 +227,8 @@ static __u32 map_entries(int fd)
 /*
  * Reads the settings, if they are of our layout. Their size is looked at first: the kernel copies as much
  * as the map has, and those of another version may have more. Other versions may lack other maps, too.
- * Returns 0, -EPROTO for another layout, or another -errno.
+ * Returns 0, -EPROTO for another layout, -EMEDIUMTYPE for what no version of ours has made, or another
+ * -errno.
  */
 static int read_settings(int settings, struct settings *set)
 {
@@ -238,6 +239,10 @@ static int read_settings(int settings, struct settings *set)
 
 	if (bpf_obj_get_info_by_fd(settings, &info, &length))
 		return -errno;
+	/* Of other kinds, more than the size of one value might be copied. */
+	if (info.type != instance_maps[0].type || info.max_entries != 1 ||
+	    strcmp(info.name, instance_maps[0].name))
+		return -EMEDIUMTYPE;
 	value = calloc(1, info.value_size + sizeof(*set));
 	if (!value)
 		return -ENOMEM;
@@ -393,20 +398,28 @@ static int fail_namespace(const struct instance *instance)
 /* Says why map number @i does not open. */
 static int fail_open(const struct instance *instance, size_t i, int error)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], settings[PATH_MAX];
 
 	instance_path(instance, path, "%s", instance_maps[i].name);
 	if (error == -EPROTO)
 		return fail("the maps under %s have layout %u, this program has %u: use the version that "
 			    "attached, or `xdp-handshake detach --all`, then attach",
 			    instance->pin_path, instance->set.layout, ABI_LAYOUT);
-	if (error == -ENOENT && !i)
+	if (error == -EMEDIUMTYPE)
+		return fail("%s is no instance of ours: name another directory with --pin-path",
+			    instance->pin_path);
+	instance_path(instance, settings, "%s", instance_maps[0].name);
+	/* Settings are the first to go: somebody is detaching. */
+	if (error == -ENOENT && access(settings, F_OK))
 		return fail_nothing(instance->pin_path);
 	if (error == -EACCES || error == -EPERM)
 		return fail("not allowed to open %s: run as root, or as the user who attached", path);
-	return fail("cannot open %s: %s; half an instance is left there: `xdp-handshake detach --all` "
-		    "removes it, then attach",
-		    path, strerror(-error));
+	if (error == -ENOENT)
+		return fail("cannot open %s: %s; half an instance is left there: `xdp-handshake detach "
+			    "--all` "
+			    "removes it, then attach",
+			    path, strerror(-error));
+	return fail("cannot open %s: %s; try again", path, strerror(-error));
 }
 
 int instance_open(struct instance *instance, const char *pin_path, bool same_netns)

@@ -243,6 +243,51 @@ CASE("an instance of another version is named as such, and left alone")
 	EXPECT_EQ(netns_sh(NULL, "test -e /sys/fs/bpf/xdph-version/settings"), 0);
 }
 
+CASE("another product's map of the same name is no instance of ours, and left alone")
+{
+	static const char *const kinds[] = {
+		"type percpu_array key 4 value 512 entries 1",
+		"type array key 4 value 64 entries 2",
+		"type hash key 4 value 64 entries 1",
+	};
+	static const char *const commands[] = { "status", "attach lo --port 80 --firewall-checked",
+						"detach --all", "detach --all --now" };
+	struct netns *ns = netns_new("version");
+	char command[128];
+
+	report_at_case_end(remove_version);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		netns_must(NULL,
+			   "mkdir /sys/fs/bpf/xdph-version && cd /sys/fs/bpf/xdph-version && bpftool map "
+			   "create settings %s name settings && bpftool map create ports type array key 4 "
+			   "value 4 entries 1 name ports",
+			   kinds[i]);
+		for (size_t j = 0; j < sizeof(commands) / sizeof(*commands); j++) {
+			snprintf(command, sizeof(command),
+				 PROGRAM " %s --pin-path /sys/fs/bpf/xdph-version", commands[j]);
+			expect_refusal(ns, 1, "/sys/fs/bpf/xdph-version is no instance of ours",
+				       "--pin-path", command);
+		}
+		EXPECT_STR(netns_output(NULL, "ls /sys/fs/bpf/xdph-version"), "ports\nsettings", "%s",
+			   kinds[i]);
+		remove_version();
+	}
+}
+
+CASE("what is all there and does not open for now is not called half an instance")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	char command[256];
+
+	snprintf(command, sizeof(command), "ulimit -n 8; exec " PROGRAM " status --pin-path %s",
+		 product.pins);
+	expect_refusal(product.pair.server, 1, "Too many open files", "try again", command);
+	EXPECT(!strstr(netns_said(), "detach"), "%s", netns_said());
+	netns_must(NULL, "rm %s/keys", product.pins);
+	snprintf(command, sizeof(command), PROGRAM " status --pin-path %s", product.pins);
+	expect_refusal(product.pair.server, 1, "half an instance", "detach --all", command);
+}
+
 CASE("bpftool shows services and connections by the names of fields and enumerators")
 {
 	struct product product = product_new(NULL, "--port 8080");
