@@ -208,8 +208,8 @@ static int detach(struct instance *instance, const struct chosen *chosen, bool n
 
 struct unreadable {
 	const struct instance *instance;
-	bool drained;
-	int kept, code;
+	bool drained, kept;
+	int code;
 };
 
 static int drain_unreadable(unsigned int ifindex, void *context)
@@ -225,20 +225,6 @@ static int drain_unreadable(unsigned int ifindex, void *context)
 	return unreadable->code;
 }
 
-static int forget_unreadable(unsigned int ifindex, void *context)
-{
-	struct unreadable *unreadable = context;
-	char program[16];
-
-	/* Somebody who knows the layout has attached it again. */
-	if (unreadable->drained && instance_link_read(unreadable->instance, ifindex, LINK_XDP, program) &&
-	    strcmp(program, "xdp_drain"))
-		unreadable->kept++;
-	else
-		instance_forget_interface(unreadable->instance, ifindex);
-	return 0;
-}
-
 static bool is_unreadable(const char *pin_path)
 {
 	const enum instance_kind kind = instance_kind(pin_path);
@@ -250,6 +236,7 @@ static bool is_unreadable(const char *pin_path)
 static int detach_unreadable(const char *pin_path, bool now)
 {
 	unsigned long epoch_ms;
+	__u32 drain_program;
 	struct instance instance;
 	struct unreadable unreadable = { .instance = &instance };
 
@@ -263,22 +250,31 @@ static int detach_unreadable(const char *pin_path, bool now)
 	epoch_ms = instance_epoch_ms(pin_path);
 	if (epoch_ms < 1000 || epoch_ms > 3600000)
 		epoch_ms = COOKIE_EPOCH_MS;
+	drain_program = instance_drain_program(&instance);
 	if (!now)
 		instance_each_link(&instance, drain_unreadable, &unreadable);
-	instance_unlock(&instance);
-	if (!unreadable.code && unreadable.drained && !wait_for_cookies(2ULL * epoch_ms))
-		unreadable.code = EXIT_FAILED;
-	if (unreadable.code)
-		return unreadable.code;
-	instance.lock = instance_lock_path(pin_path);
-	if (instance.lock < 0)
-		return fail("cannot lock %s: %s", pin_path, strerror(-instance.lock));
-	instance_each_link(&instance, forget_unreadable, &unreadable);
-	if (!unreadable.kept)
+	if (!unreadable.code && unreadable.drained) {
+		instance_unlock(&instance);
+		if (!wait_for_cookies(2ULL * epoch_ms))
+			return EXIT_FAILED;
+		instance.lock = instance_lock_path(pin_path);
+		if (instance.lock == -ENOENT) {
+			note("somebody else has detached meanwhile");
+			return EXIT_DONE;
+		}
+		if (instance.lock < 0)
+			unreadable.code = fail("cannot lock %s: %s", pin_path, strerror(-instance.lock));
+		/* Whoever attaches brings a program of his own, whatever runs by now. */
+		else if (instance_drain_program(&instance) != drain_program)
+			unreadable.kept = true;
+	}
+	if (!unreadable.code && !unreadable.kept)
 		instance_remove(&instance);
 	instance_unlock(&instance);
+	if (unreadable.code)
+		return unreadable.code;
 	if (unreadable.kept)
-		note("%d interfaces were attached again meanwhile: left alone", unreadable.kept);
+		note("%s was attached to again meanwhile: left alone", pin_path);
 	else if (!access(pin_path, F_OK))
 		note("%s holds something else as well, which is left there", pin_path);
 	return EXIT_DONE;

@@ -577,8 +577,7 @@ int instance_each_interface(const struct instance *instance,
 	}
 }
 
-/* The id of the program that `detach` puts in the place of the other, 0 if it cannot be told. */
-static __u32 drain_program(const struct instance *instance)
+__u32 instance_drain_program(const struct instance *instance)
 {
 	struct bpf_prog_info info = {};
 	__u32 length = sizeof(info);
@@ -606,7 +605,7 @@ static bool program_answers(const struct instance *instance, unsigned int ifinde
 	if (!bpf_map_lookup_elem(instance->interfaces, &ifindex, &interface))
 		return interface.answers == id;
 	/* Of another layout: drained just now, or not at all. */
-	return id != drain_program(instance);
+	return id != instance_drain_program(instance);
 }
 
 bool instance_link_read(const struct instance *instance, unsigned int ifindex, enum instance_link which,

@@ -107,6 +107,9 @@ bool instance_link_read(const struct instance *instance, unsigned int ifindex, e
 /* Puts the draining program in the place of the answering one. Returns 0 or -errno; -ENOLINK: no link. */
 int instance_drain_link(const struct instance *instance, unsigned int ifindex);
 
+/* The id of the draining program, 0 if it cannot be told: each attach pins another one. */
+__u32 instance_drain_program(const struct instance *instance);
+
 /* Removes links and books of one device; its services are forgotten. */
 void instance_forget_interface(const struct instance *instance, unsigned int ifindex);
 

@@ -1419,6 +1419,61 @@ CASE("a build with another layout of the maps comes, and one goes: no handshake 
 	expect_other_layout(OTHER, "downgrade");
 }
 
+static pid_t detach_start(void)
+{
+	pid_t pid = netns_spawn(product.pair.server, "/dev/null", PROGRAM " detach --all --pin-path %s",
+				product.pins);
+
+	REQUIRE(WAIT_FOR(!strcmp(truth_now().xdp, "xdp_drain"), 3000), "%s is on", truth_now().xdp);
+	return pid;
+}
+
+CASE("detach of another layout waits, and meanwhile it is detached, or attached and detached, by its own "
+     "build")
+{
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	pid_t waiting, own;
+	struct hand hand;
+	int fd;
+
+	report_case_limit(300);
+	product_run(&product, "detach --all --now");
+	REQUIRE(!netns_sh(product.pair.server, ATTACH_OF(OTHER, "8080") " --pin-path %s", product.pins),
+		"%s", netns_said());
+	waiting = detach_start();
+	netns_must(product.pair.server, OTHER " detach --all --now --pin-path %s", product.pins);
+	EXPECT_EQ(netns_stop(waiting, 0, 10000), 0, "detached by its own build");
+
+	for (int i = 0; i < 2; i++) {
+		netns_must(product.pair.server,
+			   OTHER " attach " SERVER_IF " --port 8080 --epoch 2 --canary once "
+				 "--connections 4096 --firewall-checked --pin-path %s",
+			   product.pins);
+		/* Learned, and confirmed. */
+		for (int j = 0; j < 4; j++)
+			alive("another build");
+		if (i)
+			break;
+		waiting = detach_start();
+		/* However long it takes to attach. */
+		REQUIRE(!kill(-waiting, SIGSTOP));
+	}
+	hand = hand_new(wire, 6, client_port++, SERVER_IP4, PORT, true);
+	REQUIRE(hand_syn(&hand));
+	own = netns_spawn(product.pair.server, "/dev/null", OTHER " detach --all --pin-path %s",
+			  product.pins);
+	REQUIRE(WAIT_FOR(!strcmp(truth_now().xdp, "xdp_drain"), 3000), "%s is on", truth_now().xdp);
+	REQUIRE(!kill(-waiting, SIGCONT));
+	EXPECT_EQ(netns_stop(waiting, 0, 10000), 0, "the one that waited");
+	wire_send(wire, &hand.spec);
+	fd = tcp_accept(listener, 2000);
+	EXPECT(fd >= 0, "a handshake in flight is lost");
+	close(fd);
+	EXPECT_EQ(netns_stop(own, 0, 10000), 0, "its own detach");
+	expect_clean("detached by its own build");
+	wire_close(wire);
+}
+
 /* ---- a memory limit ---- */
 
 /* A control group of our own: of version 2 where that has the memory, else of version 1. */
