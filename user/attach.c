@@ -662,15 +662,19 @@ static int answer_again(const struct attachment *attachment)
 
 struct ports_change {
 	const struct attachment *attachment;
-	bool others; /* interfaces are attached that this call does not name */
+	bool others; /* interfaces are attached, and there, that this call does not name */
 };
 
 static int see_interface(unsigned int ifindex, const struct interface *interface, void *context)
 {
 	struct ports_change *change = context;
+	char name[IF_NAMESIZE], program[16];
 
 	(void)interface;
-	change->others |= !is_named(change->attachment, ifindex);
+	/* What has gone to another network namespace has a link still. */
+	if (if_indextoname(ifindex, name) ||
+	    instance_link_read(&change->attachment->instance, ifindex, LINK_XDP, program))
+		change->others |= !is_named(change->attachment, ifindex);
 	return 0;
 }
 

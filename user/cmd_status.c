@@ -104,13 +104,15 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 	unsigned int *ifindexes;
 	bool native, there;
 
-	ifindexes = realloc(status->ifindex, ((size_t)status->interface_count + 1) * sizeof(*ifindexes));
+	/* What was noted of it may be an older name, or anything, if others have written there. */
+	there = if_indextoname(ifindex, name);
+	ifindexes = there ? realloc(status->ifindex,
+				    ((size_t)status->interface_count + 1) * sizeof(*ifindexes))
+			  : NULL;
 	if (ifindexes) {
 		status->ifindex = ifindexes;
 		status->ifindex[status->interface_count++] = ifindex;
 	}
-	/* What was noted of it may be an older name, or anything, if others have written there. */
-	there = if_indextoname(ifindex, name);
 	if (!there)
 		snprintf(name, sizeof(name), "%.*s", (int)sizeof(interface->name) - 1, interface->name);
 	format_plain(name);

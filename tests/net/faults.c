@@ -1225,6 +1225,7 @@ CASE("the interface deleted, and made again with the same name: status says so, 
 	EXPECT(strstr(netns_said(), "gone") &&
 		       strstr(netns_said(), "xdp-handshake detach " SERVER_IF " forgets it"),
 	       "%s", netns_said());
+	EXPECT(!strstr(netns_said(), "ruleset"), "%s", netns_said());
 	netns_veth(product.pair.client, CLIENT_IF, CLIENT_MAC, product.pair.server, SERVER_IF, SERVER_MAC,
 		   NULL);
 	netns_xdp(product.pair.client, CLIENT_IF, 2);
@@ -1247,11 +1248,14 @@ CASE("the interface deleted, and made again with the same name: status says so, 
 	EXPECT(!strstr(netns_said(), "gone"), "%s", netns_said());
 	alive("attached again");
 	expect_answers("attached again");
-	/* One that is gone is forgotten with the others. */
+	/* One that is gone is none for which ports are kept, and forgotten with the others. */
 	netns_must(product.pair.server, "ip link del second");
 	product_must(&product, "status");
 	EXPECT(strstr(netns_said(), "interface second is gone: xdp-handshake detach second forgets it"),
 	       "%s", netns_said());
+	product_must(&product, "attach " SERVER_IF " --port 8081");
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "8081\n") && !strstr(netns_said(), "8080"), "%s", netns_said());
 	EXPECT_EQ(product_run(&product, "detach --all"), 0, "%s", netns_said());
 	expect_clean("one of two was gone");
 }
