@@ -186,6 +186,19 @@ CASE("after detach --all nothing is left in the kernel, nor pinned")
 	       "XDP is left");
 }
 
+CASE("an interface by another name of its own is known by its first one")
+{
+	struct product product = product_new(NULL, NULL);
+
+	netns_must(product.pair.server, "ip link property add dev " SERVER_IF " altname front-door");
+	product_must(&product, "attach front-door --port 8080 --firewall-checked");
+	EXPECT(!strstr(netns_said(), "front-door"), "%s", netns_said());
+	netns_must(product.pair.server, "ip link del " SERVER_IF);
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "interface " SERVER_IF " is gone"), "%s", netns_said());
+	product_must(&product, "detach " SERVER_IF);
+}
+
 CASE("a foreign file under the pin path survives detach")
 {
 	struct product product = product_new(NULL, "--port 8080");
