@@ -992,6 +992,7 @@ static int go_live(struct attachment *attachment)
 	error = drain ? answer_again(attachment) : 0;
 	if (error)
 		return fail("cannot begin to answer again: %s", strerror(-error));
+	instance_end_validation(&attachment->instance);
 	write_services(&attachment->instance, options);
 	forget_services(&attachment->instance, &ports);
 	connections_sweep(&attachment->instance);

@@ -199,7 +199,9 @@ static int detach(struct instance *instance, const struct chosen *chosen, bool n
 		instance_forget_interface(instance, chosen->ifindex[i]);
 	}
 	instance_each_interface(instance, count_interface, &left);
-	if (!left)
+	if (left)
+		instance_end_validation(instance);
+	else
 		instance_remove(instance);
 	return EXIT_DONE;
 }

@@ -527,6 +527,19 @@ int instance_clear_flag(struct instance *instance, enum settings_flag flag)
 	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
 }
 
+static int is_generic(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	(void)ifindex;
+	(void)context;
+	return !interface->native;
+}
+
+void instance_end_validation(struct instance *instance)
+{
+	if (!instance_each_interface(instance, is_generic, NULL))
+		instance_clear_flag(instance, SETTING_TC_VALIDATES);
+}
+
 int instance_clear_resets(struct instance *instance)
 {
 	const __u32 zero = 0;

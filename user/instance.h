@@ -94,6 +94,10 @@ int instance_clear_flag(struct instance *instance, enum settings_flag flag);
 /* The same for their count of resets. */
 int instance_clear_resets(struct instance *instance);
 
+/* tc need not look at cookies, unless an interface has generic XDP. Where a driver needs it, it is set
+ * anew. */
+void instance_end_validation(struct instance *instance);
+
 /* The pinned link of a device, as a descriptor to be closed, or -errno. */
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
 

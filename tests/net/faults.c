@@ -558,6 +558,31 @@ static const char *policy_now(void)
 	return policy;
 }
 
+static int open_map(const char *name, struct bpf_map_info *info)
+{
+	__u32 length = sizeof(*info);
+	char path[128];
+	int fd;
+
+	memset(info, 0, sizeof(*info));
+	snprintf(path, sizeof(path), "%s/%s", product.pins, name);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_obj_get_info_by_fd(fd, info, &length), "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+static struct settings read_settings(void)
+{
+	const __u32 zero = 0;
+	struct bpf_map_info info;
+	int fd = open_map("settings", &info);
+	struct settings set;
+
+	REQUIRE(info.value_size == sizeof(set) && !bpf_map_lookup_elem(fd, &zero, &set));
+	close(fd);
+	return set;
+}
+
 static bool is_protected(int port)
 {
 	char path[128];
@@ -607,7 +632,13 @@ CASE("a new port comes with another interface: those that are attached answer wh
 	expect_true_status("attached");
 	EXPECT_STR(truth_now().xdp, "xdp_handshake", "attached");
 	expect_answers("attached");
+	/* It was the only one of generic XDP, for which tc validates. */
+	EXPECT(read_settings().flags & SETTING_TC_VALIDATES);
 	product_must(&product, "detach second --now");
+	EXPECT(!(read_settings().flags & SETTING_TC_VALIDATES));
+	product_must(&product, "status");
+	EXPECT(!strstr(netns_said(), "XDP metadata"), "%s", netns_said());
+	expect_answers("without it");
 	netns_must(product.pair.server, "ip link del second");
 }
 
@@ -858,19 +889,6 @@ CASE("detach beside detach, and attach beside detach: what the one or the other 
 
 /* ---- maps that others write to ---- */
 
-static int open_map(const char *name, struct bpf_map_info *info)
-{
-	__u32 length = sizeof(*info);
-	char path[128];
-	int fd;
-
-	memset(info, 0, sizeof(*info));
-	snprintf(path, sizeof(path), "%s/%s", product.pins, name);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_obj_get_info_by_fd(fd, info, &length), "%s: %s", path, strerror(errno));
-	return fd;
-}
-
 static void fill(void *bytes, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
@@ -1091,18 +1109,6 @@ static void write_settings(const struct settings *set)
 
 	REQUIRE(info.value_size == sizeof(*set) && !bpf_map_update_elem(fd, &zero, set, BPF_ANY));
 	close(fd);
-}
-
-static struct settings read_settings(void)
-{
-	const __u32 zero = 0;
-	struct bpf_map_info info;
-	int fd = open_map("settings", &info);
-	struct settings set;
-
-	REQUIRE(info.value_size == sizeof(set) && !bpf_map_lookup_elem(fd, &zero, &set));
-	close(fd);
-	return set;
 }
 
 CASE("settings by which marks are looked for elsewhere: attach alone puts them right, and fills the filter "
