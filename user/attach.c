@@ -482,9 +482,13 @@ static int write_notes(const struct attachment *attachment, const struct netdev 
 		interface.attached_ms = before.attached_ms;
 		interface.answers = before.answers;
 	}
-	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
-		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
-	return EXIT_DONE;
+	if (!bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
+		return EXIT_DONE;
+	if (errno == E2BIG)
+		return fail("cannot attach to %s: an instance holds 256 interfaces at the most; name "
+			    "another directory for it with --pin-path",
+			    dev->name);
+	return fail("cannot note interface %s: %s", dev->name, strerror(errno));
 }
 
 /* The metadata of a generic program does not survive the copy that the kernel makes of a frame. */
@@ -520,7 +524,7 @@ static int attach_xdp(struct attachment *attachment, const struct netdev *dev, i
 			return fail("the driver of %s (%s) refuses native XDP: %s; fewer queues or a "
 				    "smaller MTU "
 				    "may help, --mode generic works, slower",
-				    dev->name, dev->driver, strerror(-error));
+				    dev->name, *dev->driver ? dev->driver : "none", strerror(-error));
 	}
 	if (mode == MODE_AUTO)
 		note("%s: no native XDP (%s), using generic XDP, which is slower", dev->name,
@@ -982,7 +986,7 @@ static int go_live(struct attachment *attachment)
 	/* Also where nothing is new: somebody may have written to the filter. */
 	error = instance_refill(&attachment->instance);
 	if (error)
-		return fail("cannot list the stack's connections: %s", strerror(-error));
+		return fail("cannot list the stack's connections: %s; attach again", strerror(-error));
 	for (int i = 0; drain && i < options->interface_count; i++) {
 		error = link_answer(attachment, &attachment->devices[i]);
 		if (error)

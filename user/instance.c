@@ -139,7 +139,10 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 	else if (!on_bpffs(root))
 		*mounted = !mount("bpf", root, "bpf", 0, "mode=0700");
 	if (!code && !on_bpffs(root))
-		code = fail("cannot mount a bpf file system at %s: %s", root, strerror(errno));
+		code = fail(
+			"cannot mount a bpf file system at %s: %s; as root: mount -t bpf bpf %s, or name "
+			"a directory of another one with --pin-path",
+			root, strerror(errno), root);
 	if (lock >= 0)
 		close(lock);
 	return code;
