@@ -158,10 +158,14 @@ int command_run(const struct command *command, int argc, char **argv)
 	struct pollfd wait = { .events = POLLIN };
 	struct memory memory = {};
 	sigset_t signals;
-	int code = attach_parse(command, argc, argv, &options);
+	int lock, code = attach_parse(command, argc, argv, &options);
 
 	if (code >= 0)
 		return code;
+	/* To wait for another command is nothing that must be brought to an end; to attach is. */
+	lock = instance_lock_path(options.common.pin_path);
+	if (lock >= 0)
+		close(lock);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);

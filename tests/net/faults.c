@@ -798,6 +798,13 @@ CASE("run twice at once: one waits for the other, the later one's ports hold; bo
 	expect_true_status("taken over");
 	expect_answers("taken over");
 	EXPECT_EQ(netns_stop(run[0], SIGTERM, 5000), 0, "run at SIGTERM");
+	/* While another has the lock, it can be ended like any command. */
+	run[1] = netns_spawn(NULL, "/dev/null", "flock %s sleep 60", product.pins);
+	REQUIRE(WAIT_FOR(netns_sh(NULL, "flock -n %s true", product.pins), 3000));
+	run[0] = run_start("8080", output[0]);
+	poll(NULL, 0, 500);
+	EXPECT_EQ(netns_stop(run[0], SIGTERM, 3000), 128 + SIGTERM, "run at SIGTERM, waiting for the lock");
+	netns_stop(run[1], SIGKILL, 3000);
 	netns_sh(NULL, "rm -f %s %s", output[0], output[1]);
 }
 
