@@ -91,6 +91,17 @@ struct memory {
 	unsigned long long changed_ms; /* when that was another number last */
 };
 
+/* How many connections found no room, so far. */
+static int count_lost(const struct instance *instance, unsigned long long *lost)
+{
+	struct counters counters;
+	int error = counters_read(instance, &counters);
+
+	if (!error)
+		*lost = counters.connections_full + counters.connections_no_memory;
+	return error;
+}
+
 /*
  * When the table of connections has been full, the programs go by the long way for every connection. Once
  * all that were not recorded are older than any cookie, that is over.
@@ -98,19 +109,23 @@ struct memory {
 static void end_fullness(struct instance *instance, struct memory *memory)
 {
 	const unsigned long long now_ms = monotonic_ms();
-	struct counters counters;
 	unsigned long long lost;
 
-	if (counters_read(instance, &counters))
+	if (count_lost(instance, &lost))
 		return;
-	lost = counters.connections_full + counters.connections_no_memory;
 	if (lost != memory->lost || !memory->changed_ms) {
 		memory->lost = lost;
 		memory->changed_ms = now_ms;
 	}
-	if (instance->set.flags & SETTING_CONNECTIONS_FULL &&
-	    now_ms > memory->changed_ms + 2 * instance->set.epoch_ms)
-		instance_clear_flag(instance, SETTING_CONNECTIONS_FULL);
+	if (!(instance->set.flags & SETTING_CONNECTIONS_FULL) ||
+	    now_ms <= memory->changed_ms + 2 * instance->set.epoch_ms)
+		return;
+	instance_clear_flag(instance, SETTING_CONNECTIONS_FULL);
+	/* The programs count first: whoever took the flag for set before this is counted by now. */
+	if (count_lost(instance, &lost) || lost != memory->lost) {
+		instance->set.flags |= SETTING_CONNECTIONS_FULL;
+		instance_store_settings(instance);
+	}
 }
 
 /* One round of upkeep. The settings are read again: another command may have changed them. */
