@@ -14,7 +14,7 @@
 #include "tuple.h"
 
 enum abi {
-	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
+	/* Layout of maps and metadata. A loader replaces programs only over maps of its own layout. */
 	ABI_LAYOUT = 5,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
@@ -233,7 +233,8 @@ enum keys {
 
 /*
  * A master key applies from an epoch on, until a key with a later from_epoch applies. from_epoch lies in
- * the future when a slot is written, so that a half-written slot is never used.
+ * the future when a slot is written, so that a half-written slot is never used; but for the first key's,
+ * which is there before any program.
  */
 struct master_key {
 	struct siphash_key key;
@@ -248,7 +249,7 @@ enum settings_flag {
 	SETTING_CANARY_ONCE = 1 << 0,	   /* no canary after the first confirmation */
 	SETTING_TC_VALIDATES = 1 << 1,	   /* the driver has no XDP metadata: tc looks at cookies itself */
 	SETTING_CONNECTIONS_FULL = 1 << 2, /* connections were promoted that have no entry */
-	/* What the programs set and nobody takes back. */
+	/* What the programs set: kept by whoever writes settings, but for instance_clear_flag(). */
 	SETTINGS_OF_PROGRAMS = SETTING_TC_VALIDATES | SETTING_CONNECTIONS_FULL,
 };
 

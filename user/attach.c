@@ -277,9 +277,11 @@ static int pin_maps(struct attachment *attachment, char path[PATH_MAX])
 
 	while ((map = pinned_map(attachment, attachment->pinned))) {
 		instance_path(&attachment->instance, path, "%s", bpf_map__name(map));
-		if (bpf_obj_pin(bpf_map__fd(map), path) || chmod(path, 0600))
+		if (bpf_obj_pin(bpf_map__fd(map), path))
 			return -errno;
 		attachment->pinned++;
+		if (chmod(path, 0600))
+			return -errno;
 	}
 	return 0;
 }

@@ -456,12 +456,17 @@ int instance_lock_path(const char *pin_path)
 {
 	for (;;) {
 		struct stat locked, there;
-		int fd = open(pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int error, fd = open(pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		if (fd < 0)
 			return -errno;
-		if (!flock(fd, LOCK_EX) && !fstat(fd, &locked) && !stat(pin_path, &there) &&
-		    locked.st_ino == there.st_ino && locked.st_dev == there.st_dev)
+		if (flock(fd, LOCK_EX)) {
+			error = -errno;
+			close(fd);
+			return error;
+		}
+		if (!fstat(fd, &locked) && !stat(pin_path, &there) && locked.st_ino == there.st_ino &&
+		    locked.st_dev == there.st_dev)
 			return fd;
 		/* Removed, or made anew, while we waited: what we hold is a lock on nothing. */
 		close(fd);
@@ -570,7 +575,7 @@ int instance_each_interface(const struct instance *instance,
 					void *context),
 			    void *context)
 {
-	__u32 ifindex, next, *previous = NULL;
+	__u32 ifindex, next;
 	struct interface interface;
 	int result;
 
@@ -581,8 +586,7 @@ int instance_each_interface(const struct instance *instance,
 		int more;
 
 		ifindex = next;
-		previous = &ifindex;
-		more = !bpf_map_get_next_key(instance->interfaces, previous, &next);
+		more = !bpf_map_get_next_key(instance->interfaces, &ifindex, &next);
 		if (!bpf_map_lookup_elem(instance->interfaces, &ifindex, &interface)) {
 			result = each(ifindex, &interface, context);
 			if (result)
