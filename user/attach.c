@@ -845,7 +845,8 @@ static void undo_devices(struct attachment *attachment)
 		attachment->instance.set = attachment->old_settings;
 		instance_store_settings(&attachment->instance);
 	}
-	if (attachment->ports_changed)
+	/* And what was damaged has been put right: marks are where it says from now on. */
+	if (attachment->ports_changed || (attachment->changed && attachment->instance.damaged))
 		error = restore_ports(attachment);
 	for (int i = 0; i < attachment->options->interface_count; i++) {
 		const struct netdev *dev = &attachment->devices[i];
@@ -960,6 +961,7 @@ static int go_live(struct attachment *attachment)
 	code = begin_drain(attachment, added || attachment->instance.damaged, &drain);
 	if (code)
 		return code;
+	attachment->changed = !attachment->fresh;
 	for (int i = 0; i < options->interface_count; i++) {
 		if (is_attached(attachment, &attachment->devices[i], program))
 			continue;
@@ -971,7 +973,6 @@ static int go_live(struct attachment *attachment)
 	if (error)
 		return fail("cannot attach the iterators and the tracing program: %s (-v shows more)",
 			    strerror(-error));
-	attachment->changed = !attachment->fresh;
 	error = change_settings(attachment);
 	if (error)
 		return fail("cannot write the settings: %s", strerror(-error));
