@@ -272,8 +272,8 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	run = netns_spawn(product.pair.server, "build/tests/run.log",
 			  PROGRAM " run " SERVER_IF " --port 8080 --firewall-checked --pin-path %s",
 			  product.pins);
-	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 5000), "%s",
-		netns_said());
+	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 20000),
+		"%s", netns_said());
 	/* From the beginning on it is told that it does. */
 	EXPECT(WAIT_FOR(!product_run(&product, "status") && !strstr(netns_said(), "nobody empties"), 5000),
 	       "%s", netns_said());
