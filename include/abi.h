@@ -14,7 +14,7 @@
 #include "tuple.h"
 
 enum abi {
-	/* Layout of maps and metadata. A loader replaces pinned maps only of its own layout. */
+	/* Layout of maps and metadata. A loader replaces programs only over maps of its own layout. */
 	ABI_LAYOUT = 6,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
@@ -234,7 +234,8 @@ enum keys {
 
 /*
  * A master key applies from an epoch on, until a key with a later from_epoch applies. from_epoch lies in
- * the future when a slot is written, so that a half-written slot is never used.
+ * the future when a slot is written, so that a half-written slot is never used; but for the first key's,
+ * which is there before any program.
  */
 struct master_key {
 	struct siphash_key key;
@@ -249,7 +250,7 @@ enum settings_flag {
 	SETTING_CANARY_ONCE = 1 << 0,	   /* no canary after the first confirmation */
 	SETTING_TC_VALIDATES = 1 << 1,	   /* the driver has no XDP metadata: tc looks at cookies itself */
 	SETTING_CONNECTIONS_FULL = 1 << 2, /* connections were promoted that have no entry */
-	/* What the programs set and nobody takes back. */
+	/* What the programs set: kept by whoever writes settings, but for instance_clear_flag(). */
 	SETTINGS_OF_PROGRAMS = SETTING_TC_VALIDATES | SETTING_CONNECTIONS_FULL,
 };
 
@@ -283,6 +284,7 @@ struct settings {
 			     */
 	__u32 prefix_budget; /* answers to a source prefix, a CPU and second, 0: no such budget */
 	__u32 prefix_share;  /* above it, one in so many SYNs is answered */
+	__u32 turn_ms;	     /* how often `run` turns the filter's generation, 0: not yet */
 };
 
 /* ---- forgings: wrong cookies without timestamps, above a rate of which that layout is refused ---------
@@ -305,9 +307,10 @@ struct interface {
 	char name[16];
 	__u8 checksum_partial;
 	__u8 native; /* 1: native XDP, 0: generic */
-	__u8 draining;
-	__u8 pad[5];
+	__u8 pad[2];
+	__u32 answers; /* the id of the program that answers there; with another one, it drains */
 	__u64 attached_ms;
+	__u64 draining_since_ms; /* by detach; 0: it does not, or by an attach that was killed */
 };
 
 /* ---- metadata: from the XDP program to tc_promote, in front of the frame ----------------------------- */

@@ -49,14 +49,17 @@ struct attachment {
 	struct handshake_bpf *skeleton;
 	struct instance instance;
 	int lock;
-	bool fresh;	   /* nothing was pinned here before */
-	bool mounted;	   /* the bpf file system is our doing */
-	bool made_path;	   /* and the directory */
-	bool opened;	   /* as an instance, which is all there then */
-	int pinned;	   /* maps of a fresh one, so far */
-	bool *is_new;	   /* devices whose links are new */
-	bool *was_drained; /* devices that answered before and are draining now */
-	bool changed;	   /* ports and settings are no longer these: */
+	bool fresh;		     /* nothing was pinned here before */
+	bool mounted;		     /* the bpf file system is our doing */
+	bool made_path;		     /* and the directory */
+	bool opened;		     /* as an instance, which is all there then */
+	int pinned;		     /* maps of a fresh one, so far */
+	bool *is_new;		     /* devices whose links are new */
+	struct interface *old_notes; /* of devices, all zero where there were none */
+	struct netdev *answered;     /* of these only the number: what answered before and is interrupted */
+	int answered_count;
+	bool changed; /* settings, and perhaps ports, are no longer these: */
+	bool ports_changed;
 	struct settings old_settings;
 	struct port_set old_ports;
 };
@@ -94,9 +97,8 @@ static int check_devices(struct attachment *attachment)
 
 	attachment->devices = calloc((size_t)options->interface_count, sizeof(*attachment->devices));
 	attachment->is_new = calloc((size_t)options->interface_count, sizeof(*attachment->is_new));
-	attachment->was_drained = calloc((size_t)options->interface_count,
-					 sizeof(*attachment->was_drained));
-	if (!attachment->devices || !attachment->is_new || !attachment->was_drained)
+	attachment->old_notes = calloc((size_t)options->interface_count, sizeof(*attachment->old_notes));
+	if (!attachment->devices || !attachment->is_new || !attachment->old_notes)
 		return fail("out of memory");
 	for (int i = 0; i < options->interface_count; i++) {
 		struct netdev *dev = &attachment->devices[i];
@@ -275,9 +277,11 @@ static int pin_maps(struct attachment *attachment, char path[PATH_MAX])
 
 	while ((map = pinned_map(attachment, attachment->pinned))) {
 		instance_path(&attachment->instance, path, "%s", bpf_map__name(map));
-		if (bpf_obj_pin(bpf_map__fd(map), path) || chmod(path, 0600))
+		if (bpf_obj_pin(bpf_map__fd(map), path))
 			return -errno;
 		attachment->pinned++;
+		if (chmod(path, 0600))
+			return -errno;
 	}
 	return 0;
 }
@@ -366,18 +370,24 @@ static int pin_tracing(const struct attachment *attachment, struct bpf_program *
 	return error;
 }
 
-static int attach_helpers(const struct attachment *attachment)
+/* What detach takes, so that it comes before what is to be detached. */
+static int pin_drain(const struct attachment *attachment)
 {
-	const struct handshake_bpf *skeleton = attachment->skeleton;
 	char path[PATH_MAX];
-	int error;
 
 	instance_path(&attachment->instance, path, "programs");
 	if (mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
 	instance_path(&attachment->instance, path, "programs/xdp_drain");
-	error = pin_over(bpf_program__fd(skeleton->progs.xdp_drain), path);
-	error = error ?: pin_iterator(attachment, skeleton->progs.known_refill);
+	return pin_over(bpf_program__fd(attachment->skeleton->progs.xdp_drain), path);
+}
+
+static int attach_helpers(const struct attachment *attachment)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	int error;
+
+	error = pin_iterator(attachment, skeleton->progs.known_refill);
 	error = error ?: pin_iterator(attachment, skeleton->progs.sockets);
 	if (error)
 		return error;
@@ -431,6 +441,24 @@ static int link_swap(const struct attachment *attachment, const struct netdev *d
 	return error;
 }
 
+/* Begins to answer: the program is noted first, so that what is not noted is never believed to answer. */
+static int link_answer(const struct attachment *attachment, const struct netdev *dev)
+{
+	const int program = bpf_program__fd(attachment->skeleton->progs.xdp_handshake);
+	const int notes = attachment->instance.interfaces;
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	struct interface interface;
+
+	if (bpf_obj_get_info_by_fd(program, &info, &length) ||
+	    bpf_map_lookup_elem(notes, &dev->ifindex, &interface))
+		return -errno;
+	interface.answers = info.id;
+	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_EXIST))
+		return -errno;
+	return link_swap(attachment, dev, LINK_XDP, program);
+}
+
 /*
  * The tc programs: in front of all others on the way in, since a program before ours that ends the chain
  * would keep ACKs from being promoted; behind them on the way out: what they drop is not to be learned.
@@ -459,11 +487,17 @@ static int write_notes(const struct attachment *attachment, const struct netdev 
 
 	memcpy(interface.name, dev->name, sizeof(interface.name));
 	if (!bpf_map_lookup_elem(notes, &dev->ifindex, &before) &&
-	    before.attached_ms < interface.attached_ms)
+	    before.attached_ms < interface.attached_ms) {
 		interface.attached_ms = before.attached_ms;
-	if (bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
-		return fail("cannot note interface %s: %s", dev->name, strerror(errno));
-	return EXIT_DONE;
+		interface.answers = before.answers;
+	}
+	if (!bpf_map_update_elem(notes, &dev->ifindex, &interface, BPF_ANY))
+		return EXIT_DONE;
+	if (errno == E2BIG)
+		return fail("cannot attach to %s: an instance holds 256 interfaces at the most; name "
+			    "another directory for it with --pin-path",
+			    dev->name);
+	return fail("cannot note interface %s: %s", dev->name, strerror(errno));
 }
 
 /* The metadata of a generic program does not survive the copy that the kernel makes of a frame. */
@@ -499,7 +533,7 @@ static int attach_xdp(struct attachment *attachment, const struct netdev *dev, i
 			return fail("the driver of %s (%s) refuses native XDP: %s; fewer queues or a "
 				    "smaller MTU "
 				    "may help, --mode generic works, slower",
-				    dev->name, dev->driver, strerror(-error));
+				    dev->name, *dev->driver ? dev->driver : "none", strerror(-error));
 	}
 	if (mode == MODE_AUTO)
 		note("%s: no native XDP (%s), using generic XDP, which is slower", dev->name,
@@ -562,34 +596,98 @@ static int swap_device(struct attachment *attachment, int i, bool drain)
 		return code;
 	error = renew_tc(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
 	error = error ?: renew_tc(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
-	attachment->was_drained[i] = drain && is_answering(attachment, dev);
-	error = error
-			?: link_swap(attachment, dev, LINK_XDP,
-				     bpf_program__fd(drain ? skeleton->progs.xdp_drain
-							   : skeleton->progs.xdp_handshake));
+	/* A detach that waits for this device must see that it is wanted again. */
+	if (!error)
+		code = write_notes(attachment, dev, dev->xdp_native);
+	if (code)
+		return code;
+	if (!error && drain)
+		error = link_swap(attachment, dev, LINK_XDP, bpf_program__fd(skeleton->progs.xdp_drain));
+	else if (!error)
+		error = link_answer(attachment, dev);
 	if (error)
 		return fail("cannot replace the programs on %s: %s; detach it first", dev->name,
 			    strerror(-error));
-	/* A detach that waits for this device must see that it is wanted again. */
-	return write_notes(attachment, dev, dev->xdp_native);
+	return EXIT_DONE;
+}
+
+static bool is_named(const struct attachment *attachment, unsigned int ifindex)
+{
+	for (int i = 0; i < attachment->options->interface_count; i++)
+		if (attachment->devices[i].ifindex == ifindex)
+			return true;
+	return false;
+}
+
+/* For instance_each_interface(): of what answers. */
+static int list_answering(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	struct attachment *attachment = context;
+	const size_t count = (size_t)attachment->answered_count;
+	struct netdev dev = { .ifindex = ifindex }, *more;
+
+	(void)interface;
+	if (!is_answering(attachment, &dev))
+		return 0;
+	more = realloc(attachment->answered, (count + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	attachment->answered = more;
+	attachment->answered[attachment->answered_count++] = dev;
+	return 0;
+}
+
+/* SYNs go to the stack from here on. What is gone meanwhile (-ENOLINK) answers nobody. */
+static int stop_answering(const struct attachment *attachment)
+{
+	const int program = bpf_program__fd(attachment->skeleton->progs.xdp_drain);
+	int error = 0;
+
+	for (int i = 0; !error && i < attachment->answered_count; i++) {
+		error = link_swap(attachment, &attachment->answered[i], LINK_XDP, program);
+		if (error == -ENOLINK)
+			error = 0;
+	}
+	return error;
+}
+
+/* The same for those that are not named, with the programs that belong together. */
+static int answer_again(const struct attachment *attachment)
+{
+	const struct handshake_bpf *skeleton = attachment->skeleton;
+	int error = 0;
+
+	for (int i = 0; !error && i < attachment->answered_count; i++) {
+		const struct netdev *dev = &attachment->answered[i];
+
+		if (is_named(attachment, dev->ifindex))
+			continue;
+		link_swap(attachment, dev, LINK_INGRESS, bpf_program__fd(skeleton->progs.tc_promote));
+		link_swap(attachment, dev, LINK_EGRESS, bpf_program__fd(skeleton->progs.tc_learn));
+		error = link_answer(attachment, dev);
+		if (error == -ENOLINK)
+			error = 0;
+	}
+	return error;
 }
 
 /* ---- ports ---- */
 
 struct ports_change {
 	const struct attachment *attachment;
-	bool others; /* interfaces are attached that this call does not name */
+	bool others; /* interfaces are attached, and there, that this call does not name */
 };
 
 static int see_interface(unsigned int ifindex, const struct interface *interface, void *context)
 {
 	struct ports_change *change = context;
+	char name[IF_NAMESIZE], program[16];
 
 	(void)interface;
-	for (int i = 0; i < change->attachment->options->interface_count; i++)
-		if (change->attachment->devices[i].ifindex == ifindex)
-			return 0;
-	change->others = true;
+	/* What has gone to another network namespace has a link still. */
+	if (if_indextoname(ifindex, name) ||
+	    instance_link_read(&change->attachment->instance, ifindex, LINK_XDP, program))
+		change->others |= !is_named(change->attachment, ifindex);
 	return 0;
 }
 
@@ -702,6 +800,7 @@ static int change_settings(struct attachment *attachment)
 {
 	const struct attach_options *options = attachment->options;
 	struct settings *set = &attachment->instance.set;
+	int error;
 
 	if (options->canary_once)
 		set->flags |= SETTING_CANARY_ONCE;
@@ -721,7 +820,6 @@ static int change_settings(struct attachment *attachment)
 		set->prefix_budget = options->prefix_budget;
 	if (options->prefix_share)
 		set->prefix_share = options->prefix_share;
-	set->resets = 0;
 	if (options->mark_given)
 		set->mark = options->mark;
 	if (options->flood_rate)
@@ -729,28 +827,56 @@ static int change_settings(struct attachment *attachment)
 	if (options->flood_hold_ms)
 		set->flood_hold_ms = options->flood_hold_ms;
 	mend_forging(&attachment->instance);
-	return instance_store_settings(&attachment->instance);
+	error = instance_store_settings(&attachment->instance);
+	return error ?: instance_clear_resets(&attachment->instance);
 }
 
 /* ---- all of it ---- */
 
+/* The ports of before. What has connected on them meanwhile has left no mark. */
+static int restore_ports(const struct attachment *attachment)
+{
+	int error = stop_answering(attachment);
+
+	error = error ?: write_ports(&attachment->instance, &attachment->old_ports);
+	return error ?: instance_refill(&attachment->instance);
+}
+
 /* Puts back what was before: nothing of a new device or instance stays, a running one goes on as it did. */
+static void undo_devices(struct attachment *attachment)
+{
+	const int notes = attachment->instance.interfaces;
+	int error = 0;
+
+	if (attachment->changed) {
+		attachment->instance.set = attachment->old_settings;
+		instance_store_settings(&attachment->instance);
+	}
+	/* And what was damaged has been put right: marks are where it says from now on. */
+	if (attachment->ports_changed || (attachment->changed && attachment->instance.damaged))
+		error = restore_ports(attachment);
+	for (int i = 0; i < attachment->options->interface_count; i++) {
+		const struct netdev *dev = &attachment->devices[i];
+
+		if (attachment->is_new[i])
+			instance_forget_interface(&attachment->instance, dev->ifindex);
+		if (attachment->old_notes[i].attached_ms)
+			bpf_map_update_elem(notes, &dev->ifindex, &attachment->old_notes[i], BPF_ANY);
+	}
+	for (int i = 0; !error && i < attachment->answered_count; i++)
+		link_answer(attachment, &attachment->answered[i]);
+	if (error)
+		note("the filter cannot be filled (%s): interfaces are left draining, their SYNs go to the "
+		     "stack; attach again",
+		     strerror(-error));
+}
+
 static void undo(struct attachment *attachment)
 {
 	char path[PATH_MAX];
 
-	for (int i = 0; attachment->opened && i < attachment->options->interface_count; i++) {
-		if (attachment->is_new[i])
-			instance_forget_interface(&attachment->instance, attachment->devices[i].ifindex);
-		else if (attachment->was_drained[i])
-			link_swap(attachment, &attachment->devices[i], LINK_XDP,
-				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
-	}
-	if (attachment->changed) {
-		attachment->instance.set = attachment->old_settings;
-		instance_store_settings(&attachment->instance);
-		write_ports(&attachment->instance, &attachment->old_ports);
-	}
+	if (attachment->opened)
+		undo_devices(attachment);
 	if (attachment->fresh && attachment->opened)
 		instance_remove(&attachment->instance);
 	else
@@ -773,7 +899,8 @@ static void release(struct attachment *attachment)
 	handshake_bpf__destroy(attachment->skeleton);
 	free(attachment->devices);
 	free(attachment->is_new);
-	free(attachment->was_drained);
+	free(attachment->old_notes);
+	free(attachment->answered);
 }
 
 /*
@@ -797,20 +924,52 @@ static int forget_gone(unsigned int ifindex, const struct interface *interface, 
 	return 0;
 }
 
+/*
+ * Which interfaces are interrupted. Those that are named and do not answer: a detach is under way, or an
+ * attach was cut short before the filter was filled. All, where a new port has connections that nobody has
+ * marked, or where nobody knows what the settings were when marks were made. While they are being marked,
+ * SYNs go to the stack and leave marks themselves. Where neither port nor device is new, nothing is
+ * interrupted.
+ */
+static int begin_drain(struct attachment *attachment, bool everywhere, bool *drain)
+{
+	const struct attach_options *options = attachment->options;
+	int error = instance_each_interface(&attachment->instance, list_answering, attachment), kept = 0;
+
+	*drain = everywhere;
+	for (int i = 0; i < options->interface_count; i++) {
+		*drain |= !is_answering(attachment, &attachment->devices[i]);
+		bpf_map_lookup_elem(attachment->instance.interfaces, &attachment->devices[i].ifindex,
+				    &attachment->old_notes[i]);
+	}
+	for (int i = 0; i < attachment->answered_count; i++)
+		if (everywhere || is_named(attachment, attachment->answered[i].ifindex))
+			attachment->answered[kept++] = attachment->answered[i];
+	attachment->answered_count = kept;
+	if (!error && *drain)
+		error = stop_answering(attachment);
+	return error ? fail("cannot replace the programs: %s", strerror(-error)) : EXIT_DONE;
+}
+
 /* Programs on, filter filled, and only then answering. What can fail comes first. */
 static int go_live(struct attachment *attachment)
 {
 	const struct attach_options *options = attachment->options;
 	struct port_set ports = {};
-	bool drain = false, added;
+	bool drain, added;
 	char program[16];
 	int code, error;
 
 	instance_each_interface(&attachment->instance, forget_gone, attachment);
+	error = pin_drain(attachment);
+	if (error)
+		return fail("cannot pin the draining program: %s", strerror(-error));
+	merge_ports(attachment, &ports, &added);
+	code = begin_drain(attachment, added || attachment->instance.damaged, &drain);
+	if (code)
+		return code;
+	attachment->changed = !attachment->fresh;
 	for (int i = 0; i < options->interface_count; i++) {
-		/* Not answering: a detach is under way, or an attach was cut short before the filter was
-		 * filled. */
-		drain |= !is_answering(attachment, &attachment->devices[i]);
 		if (is_attached(attachment, &attachment->devices[i], program))
 			continue;
 		code = attach_new_device(attachment, i);
@@ -821,13 +980,6 @@ static int go_live(struct attachment *attachment)
 	if (error)
 		return fail("cannot attach the iterators and the tracing program: %s (-v shows more)",
 			    strerror(-error));
-	merge_ports(attachment, &ports, &added);
-	/*
-	 * A new port has connections that nobody has marked. While they are being marked, SYNs go to the
-	 * stack and leave marks themselves. Where neither port nor device is new, nothing is interrupted.
-	 */
-	drain |= added;
-	attachment->changed = !attachment->fresh;
 	error = change_settings(attachment);
 	if (error)
 		return fail("cannot write the settings: %s", strerror(-error));
@@ -837,21 +989,25 @@ static int go_live(struct attachment *attachment)
 			if (code)
 				return code;
 		}
-	write_services(&attachment->instance, options);
+	attachment->ports_changed = !attachment->fresh;
 	error = write_ports(&attachment->instance, &ports);
 	if (error)
 		return fail("cannot write the ports: %s", strerror(-error));
 	/* Also where nothing is new: somebody may have written to the filter. */
 	error = instance_refill(&attachment->instance);
 	if (error)
-		return fail("cannot list the stack's connections: %s", strerror(-error));
+		return fail("cannot list the stack's connections: %s; attach again", strerror(-error));
 	for (int i = 0; drain && i < options->interface_count; i++) {
-		error = link_swap(attachment, &attachment->devices[i], LINK_XDP,
-				  bpf_program__fd(attachment->skeleton->progs.xdp_handshake));
+		error = link_answer(attachment, &attachment->devices[i]);
 		if (error)
 			return fail("cannot begin to answer on %s: %s", attachment->devices[i].name,
 				    strerror(-error));
 	}
+	error = drain ? answer_again(attachment) : 0;
+	if (error)
+		return fail("cannot begin to answer again: %s", strerror(-error));
+	instance_end_validation(&attachment->instance);
+	write_services(&attachment->instance, options);
 	forget_services(&attachment->instance, &ports);
 	connections_sweep(&attachment->instance);
 	return EXIT_DONE;

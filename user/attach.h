@@ -44,7 +44,10 @@ struct attach_options {
 /* Parses the arguments of `attach` and `run`. Returns -1 to go on, else the exit code. */
 int attach_parse(const struct command *command, int argc, char **argv, struct attach_options *options);
 
-/* Attaches. Returns an exit code; on failure all is as it was. */
+/*
+ * Attaches. Returns an exit code. On failure settings, ports and interfaces are as they were, though some
+ * may run the programs of this version by then.
+ */
 int attach(const struct attach_options *options);
 
 #endif

@@ -75,21 +75,20 @@ static int choose_named(const struct instance *instance, char **names, int count
 /* ---- draining ---- */
 
 /* Waits for the cookies in flight. False if a signal cut it short. */
-static bool wait_for_cookies(unsigned long epoch_ms)
+static bool wait_for_cookies(unsigned long long life_ms)
 {
-	const int life_ms = (int)(2 * epoch_ms);
 	struct pollfd wait = { .events = POLLIN };
 	sigset_t signals;
 	bool waited;
 
-	note("no longer answering; waiting %d s for handshakes in flight (--now does not wait)",
-	     life_ms / 1000);
+	note("no longer answering; waiting %llu s for handshakes in flight (--now does not wait)",
+	     (life_ms + 999) / 1000);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	wait.fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	waited = !poll(&wait, 1, life_ms);
+	waited = !poll(&wait, 1, (int)life_ms);
 	if (wait.fd >= 0)
 		close(wait.fd);
 	if (!waited)
@@ -111,10 +110,14 @@ static int drain_failed(const char *name, int error)
 static int drain(struct instance *instance, const struct chosen *chosen, bool *drained)
 {
 	int code = instance_lock(instance);
+	char program[16];
 
 	/* Under the lock, or an attach might have the last word on the program, and we on the notes. */
 	for (int i = 0; !code && i < chosen->count; i++) {
+		const bool answered = instance_link_read(instance, chosen->ifindex[i], LINK_XDP, program) &&
+				      strcmp(program, "xdp_drain");
 		int error = instance_drain_link(instance, chosen->ifindex[i]);
+		const unsigned long long now_ms = monotonic_ms();
 		struct interface interface;
 
 		if (error && error != -ENOLINK) {
@@ -123,13 +126,33 @@ static int drain(struct instance *instance, const struct chosen *chosen, bool *d
 		}
 		*drained |= !error;
 		if (!bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface)) {
-			interface.draining = 1;
+			/* Another detach may have begun that, and been interrupted. */
+			if (answered || !interface.draining_since_ms ||
+			    interface.draining_since_ms > now_ms)
+				interface.draining_since_ms = now_ms;
 			bpf_map_update_elem(instance->interfaces, &chosen->ifindex[i], &interface,
 					    BPF_EXIST);
 		}
 	}
 	instance_unlock(instance);
 	return code;
+}
+
+/* How long cookies live that were given out before the last of them began to drain. */
+static unsigned long long life_left_ms(const struct instance *instance, const struct chosen *chosen)
+{
+	const unsigned long long now_ms = monotonic_ms(), life_ms = 2ULL * instance->set.epoch_ms;
+	unsigned long long left_ms = 0;
+	struct interface interface;
+
+	for (int i = 0; i < chosen->count; i++) {
+		if (bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) ||
+		    !interface.draining_since_ms || interface.draining_since_ms > now_ms)
+			continue;
+		if (interface.draining_since_ms + life_ms > now_ms + left_ms)
+			left_ms = interface.draining_since_ms + life_ms - now_ms;
+	}
+	return left_ms;
 }
 
 static int count_interface(unsigned int ifindex, const struct interface *interface, void *context)
@@ -142,36 +165,43 @@ static int count_interface(unsigned int ifindex, const struct interface *interfa
 
 static int detach(struct instance *instance, const struct chosen *chosen, bool now)
 {
-	bool drained = false;
+	unsigned long long left_ms;
+	bool drained = false, gone;
 	int left = 0, code = EXIT_DONE;
 
 	if (!now && chosen->count)
 		code = drain(instance, chosen, &drained);
-	if (!code && drained && !wait_for_cookies(instance->set.epoch_ms))
-		code = EXIT_FAILED;
-	if (code)
-		return code;
-	/* Not locked while waiting: others may look and attach meanwhile, or detach. */
-	if (access(instance->pin_path, F_OK)) {
-		note("somebody else has detached meanwhile");
-		return EXIT_DONE;
-	}
-	code = instance_lock(instance);
-	if (code)
-		return code;
+	/* Not locked while waiting: others may look and attach meanwhile, or detach, or both. */
+	do {
+		code = code ?: instance_lock_there(instance, &gone);
+		if (code)
+			return code;
+		if (gone) {
+			note("somebody else has detached meanwhile");
+			return EXIT_DONE;
+		}
+		left_ms = drained ? life_left_ms(instance, chosen) : 0;
+		if (left_ms) {
+			instance_unlock(instance);
+			if (!wait_for_cookies(left_ms))
+				return EXIT_FAILED;
+		}
+	} while (left_ms);
 	for (int i = 0; i < chosen->count; i++) {
 		struct interface interface;
 
 		if (drained &&
 		    !bpf_map_lookup_elem(instance->interfaces, &chosen->ifindex[i], &interface) &&
-		    !interface.draining) {
+		    !interface.draining_since_ms) {
 			note("%s was attached again meanwhile: left alone", chosen->name[i]);
 			continue;
 		}
 		instance_forget_interface(instance, chosen->ifindex[i]);
 	}
 	instance_each_interface(instance, count_interface, &left);
-	if (!left)
+	if (left)
+		instance_end_validation(instance);
+	else
 		instance_remove(instance);
 	return EXIT_DONE;
 }
@@ -180,8 +210,8 @@ static int detach(struct instance *instance, const struct chosen *chosen, bool n
 
 struct unreadable {
 	const struct instance *instance;
-	bool drained;
-	int kept, code;
+	bool drained, kept;
+	int code;
 };
 
 static int drain_unreadable(unsigned int ifindex, void *context)
@@ -197,20 +227,6 @@ static int drain_unreadable(unsigned int ifindex, void *context)
 	return unreadable->code;
 }
 
-static int forget_unreadable(unsigned int ifindex, void *context)
-{
-	struct unreadable *unreadable = context;
-	char program[16];
-
-	/* Somebody who knows the layout has attached it again. */
-	if (unreadable->drained && instance_link_read(unreadable->instance, ifindex, LINK_XDP, program) &&
-	    strcmp(program, "xdp_drain"))
-		unreadable->kept++;
-	else
-		instance_forget_interface(unreadable->instance, ifindex);
-	return 0;
-}
-
 static bool is_unreadable(const char *pin_path)
 {
 	const enum instance_kind kind = instance_kind(pin_path);
@@ -222,6 +238,7 @@ static bool is_unreadable(const char *pin_path)
 static int detach_unreadable(const char *pin_path, bool now)
 {
 	unsigned long epoch_ms;
+	__u32 drain_program;
 	struct instance instance;
 	struct unreadable unreadable = { .instance = &instance };
 
@@ -235,22 +252,31 @@ static int detach_unreadable(const char *pin_path, bool now)
 	epoch_ms = instance_epoch_ms(pin_path);
 	if (epoch_ms < 1000 || epoch_ms > 3600000)
 		epoch_ms = COOKIE_EPOCH_MS;
+	drain_program = instance_drain_program(&instance);
 	if (!now)
 		instance_each_link(&instance, drain_unreadable, &unreadable);
-	instance_unlock(&instance);
-	if (!unreadable.code && unreadable.drained && !wait_for_cookies(epoch_ms))
-		unreadable.code = EXIT_FAILED;
-	if (unreadable.code)
-		return unreadable.code;
-	instance.lock = instance_lock_path(pin_path);
-	if (instance.lock < 0)
-		return fail("cannot lock %s: %s", pin_path, strerror(-instance.lock));
-	instance_each_link(&instance, forget_unreadable, &unreadable);
-	if (!unreadable.kept)
+	if (!unreadable.code && unreadable.drained) {
+		instance_unlock(&instance);
+		if (!wait_for_cookies(2ULL * epoch_ms))
+			return EXIT_FAILED;
+		instance.lock = instance_lock_path(pin_path);
+		if (instance.lock == -ENOENT) {
+			note("somebody else has detached meanwhile");
+			return EXIT_DONE;
+		}
+		if (instance.lock < 0)
+			unreadable.code = fail("cannot lock %s: %s", pin_path, strerror(-instance.lock));
+		/* Whoever attaches brings a program of his own, whatever runs by now. */
+		else if (instance_drain_program(&instance) != drain_program)
+			unreadable.kept = true;
+	}
+	if (!unreadable.code && !unreadable.kept)
 		instance_remove(&instance);
 	instance_unlock(&instance);
+	if (unreadable.code)
+		return unreadable.code;
 	if (unreadable.kept)
-		note("%d interfaces were attached again meanwhile: left alone", unreadable.kept);
+		note("%s was attached to again meanwhile: left alone", pin_path);
 	else if (!access(pin_path, F_OK))
 		note("%s holds something else as well, which is left there", pin_path);
 	return EXIT_DONE;

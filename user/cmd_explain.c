@@ -174,6 +174,12 @@ static int want_events(const struct explain_options *options, unsigned long long
 	if (code)
 		return code;
 	code = instance_lock(&instance);
+	/* Put right under programs that answer, they would look for marks where none are (attach.c). */
+	if (!code && instance.damaged)
+		code = until_ms ? fail("the settings hold what was never set: xdp-handshake attach puts "
+				       "them "
+				       "right")
+				: EXIT_FAILED;
 	if (!code) {
 		instance.set.events_until_ms = until_ms;
 		instance.set.events_port = be16_from((__u16)options->port);

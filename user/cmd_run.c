@@ -85,9 +85,22 @@ static int turn_generation(struct instance *instance)
 
 /* What is remembered from one round to the next. */
 struct memory {
+	__u32 turn_ms;
+	bool told;		       /* that the settings are damaged */
 	unsigned long long lost;       /* connections that found no room, so far */
 	unsigned long long changed_ms; /* when that was another number last */
 };
+
+/* How many connections found no room, so far. */
+static int count_lost(const struct instance *instance, unsigned long long *lost)
+{
+	struct counters counters;
+	int error = counters_read(instance, &counters);
+
+	if (!error)
+		*lost = counters.connections_full + counters.connections_no_memory;
+	return error;
+}
 
 /*
  * When the table of connections has been full, the programs go by the long way for every connection. Once
@@ -96,19 +109,23 @@ struct memory {
 static void end_fullness(struct instance *instance, struct memory *memory)
 {
 	const unsigned long long now_ms = monotonic_ms();
-	struct counters counters;
 	unsigned long long lost;
 
-	if (counters_read(instance, &counters))
+	if (count_lost(instance, &lost))
 		return;
-	lost = counters.connections_full + counters.connections_no_memory;
 	if (lost != memory->lost || !memory->changed_ms) {
 		memory->lost = lost;
 		memory->changed_ms = now_ms;
 	}
-	if (instance->set.flags & SETTING_CONNECTIONS_FULL &&
-	    now_ms > memory->changed_ms + 2 * instance->set.epoch_ms)
-		instance_clear_flag(instance, SETTING_CONNECTIONS_FULL);
+	if (!(instance->set.flags & SETTING_CONNECTIONS_FULL) ||
+	    now_ms <= memory->changed_ms + 2 * instance->set.epoch_ms)
+		return;
+	instance_clear_flag(instance, SETTING_CONNECTIONS_FULL);
+	/* The programs count first: whoever took the flag for set before this is counted by now. */
+	if (count_lost(instance, &lost) || lost != memory->lost) {
+		instance->set.flags |= SETTING_CONNECTIONS_FULL;
+		instance_store_settings(instance);
+	}
 }
 
 /* One round of upkeep. The settings are read again: another command may have changed them. */
@@ -120,7 +137,15 @@ static int upkeep(const char *pin_path, struct memory *memory)
 	if (code)
 		return code;
 	code = instance_lock(&instance);
-	if (!code) {
+	/* Put right under programs that answer, they would look for marks where none are (attach.c). */
+	if (!code && instance.damaged && !memory->told)
+		note("the settings hold what was never set, so that the filter is not turned: "
+		     "xdp-handshake "
+		     "attach "
+		     "puts them right");
+	memory->told = !code && instance.damaged;
+	if (!code && !instance.damaged) {
+		instance.set.turn_ms = memory->turn_ms;
 		error = turn_generation(&instance);
 		if (error)
 			code = fail("cannot turn the filter's generation: %s", strerror(-error));
@@ -148,10 +173,14 @@ int command_run(const struct command *command, int argc, char **argv)
 	struct pollfd wait = { .events = POLLIN };
 	struct memory memory = {};
 	sigset_t signals;
-	int turn, code = attach_parse(command, argc, argv, &options);
+	int lock, code = attach_parse(command, argc, argv, &options);
 
 	if (code >= 0)
 		return code;
+	/* To wait for another command is nothing that must be brought to an end; to attach is. */
+	lock = instance_lock_path(options.common.pin_path);
+	if (lock >= 0)
+		close(lock);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
@@ -164,13 +193,13 @@ int command_run(const struct command *command, int argc, char **argv)
 	code = code ?: still_opens(options.common.pin_path);
 	if (code)
 		return code;
-	turn = (int)(options.turn_seconds ?: TURN_SECONDS);
-	note("attached; turning the filter every %d s, until SIGTERM or SIGINT", turn);
-	while (poll(&wait, 1, turn * 1000) <= 0) {
+	memory.turn_ms = (options.turn_seconds ?: TURN_SECONDS) * 1000;
+	note("attached; turning the filter every %u s, until SIGTERM or SIGINT", memory.turn_ms / 1000);
+	do {
 		code = upkeep(options.common.pin_path, &memory);
 		if (code)
 			return code;
-	}
+	} while (poll(&wait, 1, (int)memory.turn_ms) <= 0);
 	note("leaving; the programs stay attached (xdp-handshake detach takes them off)");
 	return EXIT_DONE;
 }

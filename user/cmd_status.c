@@ -22,8 +22,8 @@
 #include "probe.h"
 
 enum {
-	TURN_LATE_MS = 120000,
-	RULES_SHOWN = 10, /* of the firewall */
+	TURN_LATE_MS = 120000, /* or three turns, where they are longer */
+	RULES_SHOWN = 10,      /* of the firewall */
 };
 
 struct status {
@@ -104,13 +104,15 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 	unsigned int *ifindexes;
 	bool native, there;
 
-	ifindexes = realloc(status->ifindex, ((size_t)status->interface_count + 1) * sizeof(*ifindexes));
+	/* What was noted of it may be an older name, or anything, if others have written there. */
+	there = if_indextoname(ifindex, name);
+	ifindexes = there ? realloc(status->ifindex,
+				    ((size_t)status->interface_count + 1) * sizeof(*ifindexes))
+			  : NULL;
 	if (ifindexes) {
 		status->ifindex = ifindexes;
 		status->ifindex[status->interface_count++] = ifindex;
 	}
-	/* What was noted of it may be an older name, or anything, if others have written there. */
-	there = if_indextoname(ifindex, name);
 	if (!there)
 		snprintf(name, sizeof(name), "%.*s", (int)sizeof(interface->name) - 1, interface->name);
 	format_plain(name);
@@ -133,10 +135,12 @@ static int add_interface(unsigned int ifindex, const struct interface *interface
 /* What has not found room, and what nobody sees to. */
 static void warn_of_losses(struct status *status)
 {
-	const unsigned long long turned_ms = status->instance->set.turned_ms;
+	const struct settings *set = &status->instance->set;
+	const unsigned long long turns_ms = 3ULL * set->turn_ms;
 	struct counters counters;
 
-	if (!turned_ms || elapsed_ms(turned_ms) > TURN_LATE_MS)
+	if (!set->turned_ms ||
+	    elapsed_ms(set->turned_ms) > (turns_ms > TURN_LATE_MS ? turns_ms : TURN_LATE_MS))
 		warn(status, "nobody empties the filter of held tuples, so that it slowly fills: slower, "
 			     "never wrong; "
 			     "xdp-handshake run does it");

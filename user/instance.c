@@ -113,13 +113,13 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 {
 	static const char root[] = BPFFS;
 	int code = EXIT_DONE, lock;
-	char path[PATH_MAX];
+	char room[PATH_MAX], *path = room;
 
 	*mounted = false;
 	/* The deepest directory that is there already tells which file system it will be. */
-	snprintf(path, sizeof(path), "%s", pin_path);
+	snprintf(room, sizeof(room), "%s", pin_path);
 	while (access(path, F_OK) && strcmp(path, "/") && strcmp(path, "."))
-		dirname(path);
+		path = dirname(path);
 	if (on_bpffs(path))
 		return EXIT_DONE;
 	if (strncmp(pin_path, root, sizeof(root) - 1) ||
@@ -139,7 +139,10 @@ int bpffs_ensure(const char *pin_path, bool *mounted)
 	else if (!on_bpffs(root))
 		*mounted = !mount("bpf", root, "bpf", 0, "mode=0700");
 	if (!code && !on_bpffs(root))
-		code = fail("cannot mount a bpf file system at %s: %s", root, strerror(errno));
+		code = fail(
+			"cannot mount a bpf file system at %s: %s; as root: mount -t bpf bpf %s, or name "
+			"a directory of another one with --pin-path",
+			root, strerror(errno), root);
 	if (lock >= 0)
 		close(lock);
 	return code;
@@ -235,7 +238,8 @@ static __u32 map_entries(int fd)
 /*
  * Reads the settings, if they are of our layout. Their size is looked at first: the kernel copies as much
  * as the map has, and those of another version may have more. Other versions may lack other maps, too.
- * Returns 0, -EPROTO for another layout, or another -errno.
+ * Returns 0, -EPROTO for another layout, -EMEDIUMTYPE for what no version of ours has made, or another
+ * -errno.
  */
 static int read_settings(int settings, struct settings *set)
 {
@@ -246,6 +250,10 @@ static int read_settings(int settings, struct settings *set)
 
 	if (bpf_obj_get_info_by_fd(settings, &info, &length))
 		return -errno;
+	/* Of other kinds, more than the size of one value might be copied. */
+	if (info.type != instance_maps[0].type || info.max_entries != 1 ||
+	    strcmp(info.name, instance_maps[0].name))
+		return -EMEDIUMTYPE;
 	value = calloc(1, info.value_size + sizeof(*set));
 	if (!value)
 		return -ENOMEM;
@@ -401,20 +409,28 @@ static int fail_namespace(const struct instance *instance)
 /* Says why map number @i does not open. */
 static int fail_open(const struct instance *instance, size_t i, int error)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], settings[PATH_MAX];
 
 	instance_path(instance, path, "%s", instance_maps[i].name);
 	if (error == -EPROTO)
 		return fail("the maps under %s have layout %u, this program has %u: use the version that "
 			    "attached, or `xdp-handshake detach --all`, then attach",
 			    instance->pin_path, instance->set.layout, ABI_LAYOUT);
-	if (error == -ENOENT && !i)
+	if (error == -EMEDIUMTYPE)
+		return fail("%s is no instance of ours: name another directory with --pin-path",
+			    instance->pin_path);
+	instance_path(instance, settings, "%s", instance_maps[0].name);
+	/* Settings are the first to go: somebody is detaching. */
+	if (error == -ENOENT && access(settings, F_OK))
 		return fail_nothing(instance->pin_path);
 	if (error == -EACCES || error == -EPERM)
 		return fail("not allowed to open %s: run as root, or as the user who attached", path);
-	return fail("cannot open %s: %s; half an instance is left there: `xdp-handshake detach --all` "
-		    "removes it, then attach",
-		    path, strerror(-error));
+	if (error == -ENOENT)
+		return fail("cannot open %s: %s; half an instance is left there: `xdp-handshake detach "
+			    "--all` "
+			    "removes it, then attach",
+			    path, strerror(-error));
+	return fail("cannot open %s: %s; try again", path, strerror(-error));
 }
 
 int instance_open(struct instance *instance, const char *pin_path, bool same_netns)
@@ -448,12 +464,17 @@ int instance_lock_path(const char *pin_path)
 {
 	for (;;) {
 		struct stat locked, there;
-		int fd = open(pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int error, fd = open(pin_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		if (fd < 0)
 			return -errno;
-		if (!flock(fd, LOCK_EX) && !fstat(fd, &locked) && !stat(pin_path, &there) &&
-		    locked.st_ino == there.st_ino && locked.st_dev == there.st_dev)
+		if (flock(fd, LOCK_EX)) {
+			error = -errno;
+			close(fd);
+			return error;
+		}
+		if (!fstat(fd, &locked) && !stat(pin_path, &there) && locked.st_ino == there.st_ino &&
+		    locked.st_dev == there.st_dev)
 			return fd;
 		/* Removed, or made anew, while we waited: what we hold is a lock on nothing. */
 		close(fd);
@@ -464,12 +485,21 @@ int instance_lock_path(const char *pin_path)
 
 int instance_lock(struct instance *instance)
 {
+	bool gone;
+	int code = instance_lock_there(instance, &gone);
+
+	return gone ? fail("nothing is attached under %s any more", instance->pin_path) : code;
+}
+
+int instance_lock_there(struct instance *instance, bool *gone)
+{
 	const char *pin_path = instance->pin_path;
 	const bool same_netns = instance->same_netns;
 	int code, lock = instance_lock_path(pin_path);
 
-	if (lock == -ENOENT)
-		return fail("nothing is attached under %s any more", pin_path);
+	*gone = lock == -ENOENT;
+	if (*gone)
+		return EXIT_DONE;
 	if (lock < 0)
 		return fail("cannot lock %s: %s", pin_path, strerror(-lock));
 	instance_close(instance);
@@ -493,10 +523,11 @@ int instance_store_settings(const struct instance *instance)
 	const __u32 zero = 0;
 	struct settings set = instance->set, now;
 
-	/* The programs may have set a flag of theirs since ours were read. */
+	/* The programs may have set a flag of theirs, or counted, since ours were read. */
 	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
 		return -errno;
 	set.flags |= now.flags & SETTINGS_OF_PROGRAMS;
+	set.resets = now.resets;
 	return bpf_map_update_elem(instance->settings, &zero, &set, BPF_EXIST) ? -errno : 0;
 }
 
@@ -508,6 +539,31 @@ int instance_clear_flag(struct instance *instance, enum settings_flag flag)
 	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
 		return -errno;
 	now.flags &= ~(__u32)flag;
+	instance->set = now;
+	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
+}
+
+static int is_generic(unsigned int ifindex, const struct interface *interface, void *context)
+{
+	(void)ifindex;
+	(void)context;
+	return !interface->native;
+}
+
+void instance_end_validation(struct instance *instance)
+{
+	if (!instance_each_interface(instance, is_generic, NULL))
+		instance_clear_flag(instance, SETTING_TC_VALIDATES);
+}
+
+int instance_clear_resets(struct instance *instance)
+{
+	const __u32 zero = 0;
+	struct settings now;
+
+	if (bpf_map_lookup_elem(instance->settings, &zero, &now))
+		return -errno;
+	now.resets = 0;
 	instance->set = now;
 	return bpf_map_update_elem(instance->settings, &zero, &now, BPF_EXIST) ? -errno : 0;
 }
@@ -527,7 +583,7 @@ int instance_each_interface(const struct instance *instance,
 					void *context),
 			    void *context)
 {
-	__u32 ifindex, next, *previous = NULL;
+	__u32 ifindex, next;
 	struct interface interface;
 	int result;
 
@@ -538,8 +594,7 @@ int instance_each_interface(const struct instance *instance,
 		int more;
 
 		ifindex = next;
-		previous = &ifindex;
-		more = !bpf_map_get_next_key(instance->interfaces, previous, &next);
+		more = !bpf_map_get_next_key(instance->interfaces, &ifindex, &next);
 		if (!bpf_map_lookup_elem(instance->interfaces, &ifindex, &interface)) {
 			result = each(ifindex, &interface, context);
 			if (result)
@@ -550,8 +605,7 @@ int instance_each_interface(const struct instance *instance,
 	}
 }
 
-/* The number of the program that `detach` puts in the place of the other, 0 if it cannot be told. */
-static __u32 drain_program(const struct instance *instance)
+__u32 instance_drain_program(const struct instance *instance)
 {
 	struct bpf_prog_info info = {};
 	__u32 length = sizeof(info);
@@ -566,6 +620,20 @@ static __u32 drain_program(const struct instance *instance)
 		info.id = 0;
 	close(fd);
 	return info.id;
+}
+
+/*
+ * To find a program by its id takes CAP_SYS_ADMIN. Without it, what runs on a device answers if the notes
+ * say so: what detach would put there now may be another program than it was when it drained.
+ */
+static bool program_answers(const struct instance *instance, unsigned int ifindex, __u32 id)
+{
+	struct interface interface;
+
+	if (!bpf_map_lookup_elem(instance->interfaces, &ifindex, &interface))
+		return interface.answers == id;
+	/* Of another layout: drained just now, or not at all. */
+	return id != instance_drain_program(instance);
 }
 
 bool instance_link_read(const struct instance *instance, unsigned int ifindex, enum instance_link which,
@@ -584,9 +652,9 @@ bool instance_link_read(const struct instance *instance, unsigned int ifindex, e
 	if (!there)
 		return false;
 	program_name(info.prog_id, program);
-	/* To find a program by its number takes CAP_SYS_ADMIN. */
 	if (!*program && which == LINK_XDP)
-		strcpy(program, info.prog_id == drain_program(instance) ? "xdp_drain" : "xdp_handshake");
+		strcpy(program,
+		       program_answers(instance, ifindex, info.prog_id) ? "xdp_handshake" : "xdp_drain");
 	return true;
 }
 
@@ -599,8 +667,9 @@ int instance_drain_link(const struct instance *instance, unsigned int ifindex)
 		return -ENOLINK;
 	instance_path(instance, path, "programs/xdp_drain");
 	program = bpf_obj_get(path);
+	/* An attach that was killed before it had pinned one has put its own there. */
 	if (program < 0)
-		return -errno;
+		return errno == ENOENT && !strcmp(running, "xdp_drain") ? 0 : -errno;
 	link = instance_link_open(instance, ifindex, LINK_XDP);
 	error = link < 0 ? link : bpf_link_update(link, program, NULL) ? -errno : 0;
 	close(program);

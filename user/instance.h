@@ -77,17 +77,26 @@ int instance_lock_path(const char *pin_path);
 
 /* Locks an instance that is open, and opens it again: it may be another one by now. Says why not. */
 int instance_lock(struct instance *instance);
+/* The same for whom it is all right that it is *gone, and not locked then. */
+int instance_lock_there(struct instance *instance, bool *gone);
 void instance_unlock(struct instance *instance);
 
 /* The path of something under the pin path, as printf would write it. */
 void instance_path(const struct instance *instance, char path[PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Writes instance->set back. Returns 0 or -errno. */
+/* Writes instance->set back, but for what the programs write. Returns 0 or -errno. */
 int instance_store_settings(const struct instance *instance);
 
 /* Takes back a flag that the programs have set. The lock must be held. Returns 0 or -errno. */
 int instance_clear_flag(struct instance *instance, enum settings_flag flag);
+
+/* The same for their count of resets. */
+int instance_clear_resets(struct instance *instance);
+
+/* tc need not look at cookies, unless an interface has generic XDP. Where a driver needs it, it is set
+ * anew. */
+void instance_end_validation(struct instance *instance);
 
 /* The pinned link of a device, as a descriptor to be closed, or -errno. */
 int instance_link_open(const struct instance *instance, unsigned int ifindex, enum instance_link which);
@@ -101,6 +110,9 @@ bool instance_link_read(const struct instance *instance, unsigned int ifindex, e
 
 /* Puts the draining program in the place of the answering one. Returns 0 or -errno; -ENOLINK: no link. */
 int instance_drain_link(const struct instance *instance, unsigned int ifindex);
+
+/* The id of the draining program, 0 if it cannot be told: each attach pins another one. */
+__u32 instance_drain_program(const struct instance *instance);
 
 /* Removes links and books of one device; its services are forgotten. */
 void instance_forget_interface(const struct instance *instance, unsigned int ifindex);

@@ -100,7 +100,11 @@ void command_help(const struct command *command)
 int common_option(const struct command *command, int option, struct common_options *options)
 {
 	switch (option) {
-	case OPT_PIN_PATH: options->pin_path = optarg; return -1;
+	case OPT_PIN_PATH:
+		if (!*optarg)
+			return usage_fail("--pin-path takes a directory of a bpf file system, not ''");
+		options->pin_path = optarg;
+		return -1;
 	case OPT_JSON: options->json = true; return -1;
 	case 'v': log_verbosity++; return -1;
 	case 'h': command_help(command); return EXIT_DONE;

@@ -84,10 +84,13 @@ int netdev_read(struct netdev *dev, const char *name)
 	dev->ifindex = if_nametoindex(name);
 	if (!dev->ifindex)
 		return -errno;
+	/* An alternative name is looked up as well; VLAN devices know the first one alone. */
+	if (!if_indextoname(dev->ifindex, dev->name))
+		return -errno;
 	read_driver(dev);
 	for (size_t i = 0; i < sizeof(virtual) / sizeof(*virtual); i++)
 		dev->virtual |= !strcmp(dev->driver, virtual[i]);
-	dev->virtual |= !strcmp(name, "lo");
+	dev->virtual |= !strcmp(dev->name, "lo");
 	return 0;
 }
 

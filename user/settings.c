@@ -64,7 +64,8 @@ bool settings_mend(struct settings *set, __u32 known_words, __u32 used_buckets)
 	/* The bounds of options where there are such (cmd_attach.c); else of what works. */
 	MEND(epoch_ms, 1000, 3600000);
 	MEND(known_mask, usual.known_mask, usual.known_mask);
-	MEND(known_generation, 0, 1);
+	/* The programs look at this bit alone: the generation that they ask has all marks. */
+	mended |= mend(&set->known_generation, 0, 1, set->known_generation & 1);
 	MEND(used_mask, usual.used_mask, usual.used_mask);
 	MEND(canary_gap_ms, 1, 60000);
 	MEND(canary_silence_ms, 1000, 86400000);
@@ -79,6 +80,7 @@ bool settings_mend(struct settings *set, __u32 known_words, __u32 used_buckets)
 	MEND(forging_rate, 100, 100000000);
 	MEND(prefix_budget, 0, 10000000);
 	MEND(prefix_share, 2, 1000);
+	MEND(turn_ms, 0, 3600000);
 #undef MEND
 	if ((__u32)set->policy >= POLICIES) {
 		set->policy = usual.policy;

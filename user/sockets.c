@@ -48,7 +48,6 @@ long sockets_read(const struct instance *instance, struct socket_record **record
 		if (length < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		if (length < 0) {
-			have = 0;
 			length = -errno;
 			free(bytes);
 			close(fd);

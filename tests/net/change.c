@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+
+#include "abi.h"
 #include "product.h"
 
 #define TOOLS "build/tests/tools/"
@@ -233,6 +236,32 @@ CASE("the server closes first, the client uses its port again at once: 500 times
 		  0, "%s", netns_said());
 }
 
+/* It is late when three turns have been left out, however long it is from one to the next. */
+static void expect_turns_told(const struct product *product)
+{
+	static const __u32 turns_ms[] = { 1000, 30000, 3600000 };
+	const __u32 zero = 0;
+	struct settings set;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/settings", product->pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &set), "%s: %s", path, strerror(errno));
+	/* Of a machine that has just been started nothing can be old. */
+	set.turned_ms = now_ms() > 200000 ? (__u64)now_ms() - 200000 : 1;
+	for (size_t i = 0; i < 3; i++) {
+		const bool late = now_ms() - (int64_t)set.turned_ms > 125000 && turns_ms[i] <= 30000;
+
+		set.turn_ms = turns_ms[i];
+		REQUIRE(!bpf_map_update_elem(fd, &zero, &set, BPF_EXIST));
+		product_must(product, "status");
+		EXPECT_EQ(!!strstr(netns_said(), "nobody empties"), late, "every %u ms: %s", turns_ms[i],
+			  netns_said());
+	}
+	close(fd);
+}
+
 CASE("run attaches, turns the filter's generation, and leaves the datapath in place")
 {
 	struct product product = product_new(NULL, NULL);
@@ -243,8 +272,11 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	run = netns_spawn(product.pair.server, "build/tests/run.log",
 			  PROGRAM " run " SERVER_IF " --port 8080 --firewall-checked --pin-path %s",
 			  product.pins);
-	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 5000), "%s",
-		netns_said());
+	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 20000),
+		"%s", netns_said());
+	/* From the beginning on it is told that it does. */
+	EXPECT(WAIT_FOR(!product_run(&product, "status") && !strstr(netns_said(), "nobody empties"), 5000),
+	       "%s", netns_said());
 	product_admit(&product, SERVER_IP4, PORT);
 	tcp_accept_all(listener);
 	client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 2000);
@@ -271,6 +303,7 @@ CASE("run attaches, turns the filter's generation, and leaves the datapath in pl
 	close(server);
 	/* Nobody runs; all goes on. */
 	product_admit(&product, SERVER_IP4, PORT);
+	expect_turns_told(&product);
 	netns_sh(NULL, "rm -f build/tests/run.log");
 	close(listener);
 }
@@ -315,6 +348,47 @@ CASE("attach while detach waits: the interface stays")
 	product_must(&product, "status");
 	EXPECT(strstr(netns_said(), "answering"), "%s", netns_said());
 	product_admit(&product, SERVER_IP4, PORT);
+	close(listener);
+}
+
+CASE("detach, attach, detach: the first one takes nothing off before the second one may")
+{
+	struct product product = product_new(NULL, "--port 8080 --canary once --epoch 3");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	const int64_t life_ms = 6000;
+	pid_t detach[2];
+	struct hand hand;
+	int64_t begin[2];
+
+	for (int i = 0; i < 2; i++) {
+		begin[i] = now_ms();
+		detach[i] = netns_spawn(product.pair.server, "/dev/null",
+					PROGRAM " detach --all --pin-path %s", product.pins);
+		REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "draining"),
+				 2000));
+		if (i)
+			break;
+		product_must(&product, "attach " SERVER_IF " --port 8080 --canary once --firewall-checked");
+		product_admit(&product, SERVER_IP4, PORT);
+		/* A cookie lives for half as long as detach waits, at the least. */
+		while (now_ms() < begin[0] + life_ms - 1500)
+			poll(NULL, 0, 50);
+		tcp_accept_all(listener);
+		hand = hand_new(wire, 5, 20000, SERVER_IP4, PORT, true);
+		REQUIRE(hand_syn(&hand));
+	}
+	while (now_ms() < begin[0] + life_ms + 300)
+		poll(NULL, 0, 50);
+	wire_send(wire, &hand.spec);
+	fd = tcp_accept(listener, 1000);
+	EXPECT(fd >= 0, "a handshake in flight is lost");
+	close(fd);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(netns_stop(detach[i], 0, 20000), 0, "detach %d", i);
+	EXPECT(now_ms() >= begin[1] + life_ms, "%lld ms", (long long)(now_ms() - begin[1]));
+	EXPECT(netns_sh(NULL, "test -e %s", product.pins), "pins are left");
+	wire_close(wire);
 	close(listener);
 }
 

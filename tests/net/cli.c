@@ -75,13 +75,15 @@ CASE("wrong usage: one line with the remedy, exit 2")
 		{ "key", "rotate", "show" },
 		{ "key turn", "rotate", "show" },
 		{ "status please", "'please'", "no argument" },
+		{ "status --pin-path ''", "--pin-path", "directory" },
+		{ "attach veth-server --port 80 --pin-path ''", "--pin-path", "directory" },
 		{ "atach", "'atach'", "--help" },
 	};
 	struct pair pair = pair_new(NULL);
 	char command[256];
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
-		snprintf(command, sizeof(command), PROGRAM " %s", wrong[i].arguments);
+		snprintf(command, sizeof(command), "timeout 10 " PROGRAM " %s", wrong[i].arguments);
 		expect_refusal(pair.server, 2, wrong[i].thing, wrong[i].remedy, command);
 	}
 	expect_refusal(pair.server, 2, "'--no-such-option'", "--help",
@@ -143,6 +145,9 @@ CASE("no bpf file system: mounted where that lasts, refused where it would not")
 	expect_refusal(pair.server, 1, "/tmp/xdp-handshake-nowhere", "mount -t bpf",
 		       PROGRAM " attach veth-server --port 80 --pin-path /tmp/xdp-handshake-nowhere");
 	EXPECT(access("/tmp/xdp-handshake-nowhere", F_OK), "it was made all the same");
+	expect_refusal(pair.server, 1, "nowhere/at-all", "mount -t bpf",
+		       "timeout 10 " PROGRAM " attach veth-server --port 80 --pin-path nowhere/at-all");
+	EXPECT(access("nowhere", F_OK), "it was made all the same");
 	/* As `ip netns exec` does: a mount namespace of its own, and another /sys in it. */
 	expect_refusal(NULL, 1, "private mount namespace", "nsenter --net",
 		       "ip netns exec $(ip netns list | grep -o 'xh[^ ]*server' | head -1) " PROGRAM
@@ -179,6 +184,19 @@ CASE("after detach --all nothing is left in the kernel, nor pinned")
 	EXPECT(access(product.pins, F_OK), "the pin path is left");
 	EXPECT(!strstr(netns_output(product.pair.server, "ip link show dev " SERVER_IF), "xdp"),
 	       "XDP is left");
+}
+
+CASE("an interface by another name of its own is known by its first one")
+{
+	struct product product = product_new(NULL, NULL);
+
+	netns_must(product.pair.server, "ip link property add dev " SERVER_IF " altname front-door");
+	product_must(&product, "attach front-door --port 8080 --firewall-checked");
+	EXPECT(!strstr(netns_said(), "front-door"), "%s", netns_said());
+	netns_must(product.pair.server, "ip link del " SERVER_IF);
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "interface " SERVER_IF " is gone"), "%s", netns_said());
+	product_must(&product, "detach " SERVER_IF);
 }
 
 CASE("a foreign file under the pin path survives detach")
@@ -236,6 +254,51 @@ CASE("an instance of another version is named as such, and left alone")
 		       PROGRAM
 		       " attach lo --port 80 --firewall-checked --pin-path /sys/fs/bpf/xdph-version");
 	EXPECT_EQ(netns_sh(NULL, "test -e /sys/fs/bpf/xdph-version/settings"), 0);
+}
+
+CASE("another product's map of the same name is no instance of ours, and left alone")
+{
+	static const char *const kinds[] = {
+		"type percpu_array key 4 value 512 entries 1",
+		"type array key 4 value 64 entries 2",
+		"type hash key 4 value 64 entries 1",
+	};
+	static const char *const commands[] = { "status", "attach lo --port 80 --firewall-checked",
+						"detach --all", "detach --all --now" };
+	struct netns *ns = netns_new("version");
+	char command[128];
+
+	report_at_case_end(remove_version);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		netns_must(NULL,
+			   "mkdir /sys/fs/bpf/xdph-version && cd /sys/fs/bpf/xdph-version && bpftool map "
+			   "create settings %s name settings && bpftool map create ports type array key 4 "
+			   "value 4 entries 1 name ports",
+			   kinds[i]);
+		for (size_t j = 0; j < sizeof(commands) / sizeof(*commands); j++) {
+			snprintf(command, sizeof(command),
+				 PROGRAM " %s --pin-path /sys/fs/bpf/xdph-version", commands[j]);
+			expect_refusal(ns, 1, "/sys/fs/bpf/xdph-version is no instance of ours",
+				       "--pin-path", command);
+		}
+		EXPECT_STR(netns_output(NULL, "ls /sys/fs/bpf/xdph-version"), "ports\nsettings", "%s",
+			   kinds[i]);
+		remove_version();
+	}
+}
+
+CASE("what is all there and does not open for now is not called half an instance")
+{
+	struct product product = product_new(NULL, "--port 8080");
+	char command[256];
+
+	snprintf(command, sizeof(command), "ulimit -n 8; exec " PROGRAM " status --pin-path %s",
+		 product.pins);
+	expect_refusal(product.pair.server, 1, "Too many open files", "try again", command);
+	EXPECT(!strstr(netns_said(), "detach"), "%s", netns_said());
+	netns_must(NULL, "rm %s/keys", product.pins);
+	snprintf(command, sizeof(command), PROGRAM " status --pin-path %s", product.pins);
+	expect_refusal(product.pair.server, 1, "half an instance", "detach --all", command);
 }
 
 CASE("bpftool shows services and connections by the names of fields and enumerators")

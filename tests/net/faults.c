@@ -476,6 +476,23 @@ static int walk(const char *arguments, const char *name, int last)
 	return loader->steps;
 }
 
+CASE("a first attach killed as soon as its program is on the device: a plain detach takes all of it off")
+{
+	struct loader *loader;
+
+	product_run(&product, "detach --all --now");
+	loader = loader_start(ATTACH);
+	/* Pinned, or it would die with the loader. */
+	while (loader_step(loader) && (strcmp(loader->what, "pin") || strcmp(truth_now().xdp, "xdp_drain")))
+		;
+	REQUIRE(!loader->ended);
+	loader_kill(loader);
+	expect_true_status("killed");
+	EXPECT_EQ(product_run(&product, "detach " SERVER_IF), 0, "%s", netns_said());
+	expect_clean("killed, then detached");
+	alive("killed, then detached");
+}
+
 enum {
 	FRESH_STEPS = 48, /* of a first attach, and of one over another, or some more */
 	OVER_STEPS = 32,
@@ -525,6 +542,140 @@ CASE("attach over a running one, the same, with another port, or there would be 
 	EXPECT(steps > 10, "%d steps", steps);
 	expect_true_status("attached over");
 	expect_answers("attached over");
+}
+
+static const char *policy_now(void)
+{
+	json_t *rows = product_json(&product, "listeners");
+	static char policy[16];
+	size_t i;
+	json_t *row;
+
+	*policy = '\0';
+	json_array_foreach (rows, i, row)
+		snprintf(policy, sizeof(policy), "%s", json_string_value(json_object_get(row, "policy")));
+	json_decref(rows);
+	return policy;
+}
+
+static int open_map(const char *name, struct bpf_map_info *info)
+{
+	__u32 length = sizeof(*info);
+	char path[128];
+	int fd;
+
+	memset(info, 0, sizeof(*info));
+	snprintf(path, sizeof(path), "%s/%s", product.pins, name);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_obj_get_info_by_fd(fd, info, &length), "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+static struct settings read_settings(void)
+{
+	const __u32 zero = 0;
+	struct bpf_map_info info;
+	int fd = open_map("settings", &info);
+	struct settings set;
+
+	REQUIRE(info.value_size == sizeof(set) && !bpf_map_lookup_elem(fd, &zero, &set));
+	close(fd);
+	return set;
+}
+
+static bool is_protected(int port)
+{
+	char path[128];
+	__u32 word = (__u32)port / 64;
+	__u64 bits = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/ports", product.pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &word, &bits));
+	close(fd);
+	return bits >> (port % 64) & 1;
+}
+
+/* On to where a port has become one of the protected ones. */
+static void step_to_port(struct loader *loader, int port)
+{
+	while (loader_step(loader) && !is_protected(port))
+		;
+	REQUIRE(!loader->ended, "%s", netns_output(NULL, "cat %s", loader->output));
+}
+
+#define ATTACH_SECOND(devices, port) "attach " devices " --port " port " --mode generic --firewall-checked"
+
+static void second_new(void)
+{
+	netns_must(product.pair.server,
+		   "ip link add second type veth peer name third && ip link set second up");
+}
+
+CASE("a new port comes with another interface: those that are attached answer when the filter is filled")
+{
+	struct loader *loader;
+
+	report_case_limit(300);
+	attached();
+	second_new();
+	loader = loader_start(ATTACH_SECOND("second", "8083"));
+	step_to_port(loader, 8083);
+	EXPECT_STR(truth_now().xdp, "xdp_drain", "8083 is protected, its connections are not known yet");
+	alive("not known yet");
+	loader_kill(loader);
+	expect_true_status("killed");
+	EXPECT_STR(truth_now().xdp, "xdp_drain", "killed");
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	product_must(&product, ATTACH_SECOND("second", "8084"));
+	expect_true_status("attached");
+	EXPECT_STR(truth_now().xdp, "xdp_handshake", "attached");
+	expect_answers("attached");
+	/* It was the only one of generic XDP, for which tc validates. */
+	EXPECT(read_settings().flags & SETTING_TC_VALIDATES);
+	product_must(&product, "detach second --now");
+	EXPECT(!(read_settings().flags & SETTING_TC_VALIDATES));
+	product_must(&product, "status");
+	EXPECT(!strstr(netns_said(), "XDP metadata"), "%s", netns_said());
+	expect_answers("without it");
+	netns_must(product.pair.server, "ip link del second");
+}
+
+CASE("an attach fails late: all is as it was, and what has connected meanwhile is known")
+{
+	struct loader *loader;
+	struct talk talk;
+	long long looked_up;
+
+	report_case_limit(300);
+	attached();
+	product_must(&product, "attach " SERVER_IF " --port 8080 --firewall-checked");
+	expect_answers("before");
+	second_new();
+	/* In the place of 8080, and another policy. */
+	loader = loader_start("attach second " SERVER_IF " --port 8085 --policy shadow --firewall-checked");
+	step_to_port(loader, 8085);
+	talk = talk_begin(0);
+	netns_must(product.pair.server, "ip link del second");
+	while (loader_step(loader))
+		;
+	EXPECT(WIFEXITED(loader->status) && WEXITSTATUS(loader->status) == 1, "status %x",
+	       (unsigned int)loader->status);
+	EXPECT(file_says(loader->output, "cannot begin to answer on second"), "%s",
+	       netns_output(NULL, "cat %s", loader->output));
+	loader_kill(loader);
+	expect_true_status("failed");
+	EXPECT_STR(truth_now().xdp, "xdp_handshake", "failed");
+	EXPECT(is_protected(8080) && !is_protected(8085));
+	EXPECT_STR(policy_now(), "always");
+	looked_up = counter(&product, "ack_connected");
+	EXPECT(talk_goes_on(&talk));
+	EXPECT_EQ(counter(&product, "ack_connected"), looked_up, "it is not known");
+	talk_end(&talk);
+	expect_answers("failed");
+	product_must(&product, "status --json");
+	EXPECT(!strstr(netns_said(), "second"), "%s", netns_said());
 }
 
 /* Kills a command after a step of its. Returns false if it has none of that number, and has ended. */
@@ -647,6 +798,13 @@ CASE("run twice at once: one waits for the other, the later one's ports hold; bo
 	expect_true_status("taken over");
 	expect_answers("taken over");
 	EXPECT_EQ(netns_stop(run[0], SIGTERM, 5000), 0, "run at SIGTERM");
+	/* While another has the lock, it can be ended like any command. */
+	run[1] = netns_spawn(NULL, "/dev/null", "flock %s sleep 60", product.pins);
+	REQUIRE(WAIT_FOR(netns_sh(NULL, "flock -n %s true", product.pins), 3000));
+	run[0] = run_start("8080", output[0]);
+	poll(NULL, 0, 500);
+	EXPECT_EQ(netns_stop(run[0], SIGTERM, 3000), 128 + SIGTERM, "run at SIGTERM, waiting for the lock");
+	netns_stop(run[1], SIGKILL, 3000);
 	netns_sh(NULL, "rm -f %s %s", output[0], output[1]);
 }
 
@@ -670,20 +828,6 @@ static void both(const char *first, const char *second, int status[2])
 		EXPECT(status[i] == 0 || (status[i] == 1 && *netns_said()), "%s beside %s: exit status %d",
 		       commands[i], commands[!i], status[i]);
 	}
-}
-
-static const char *policy_now(void)
-{
-	json_t *rows = product_json(&product, "listeners");
-	static char policy[16];
-	size_t i;
-	json_t *row;
-
-	*policy = '\0';
-	json_array_foreach (rows, i, row)
-		snprintf(policy, sizeof(policy), "%s", json_string_value(json_object_get(row, "policy")));
-	json_decref(rows);
-	return policy;
 }
 
 CASE("set beside set, key rotate beside key rotate, each beside the other, 50 times: one after the other")
@@ -751,19 +895,6 @@ CASE("detach beside detach, and attach beside detach: what the one or the other 
 }
 
 /* ---- maps that others write to ---- */
-
-static int open_map(const char *name, struct bpf_map_info *info)
-{
-	__u32 length = sizeof(*info);
-	char path[128];
-	int fd;
-
-	memset(info, 0, sizeof(*info));
-	snprintf(path, sizeof(path), "%s/%s", product.pins, name);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_obj_get_info_by_fd(fd, info, &length), "%s: %s", path, strerror(errno));
-	return fd;
-}
 
 static void fill(void *bytes, size_t size)
 {
@@ -977,6 +1108,70 @@ CASE("maps that others write to: nothing crashes, connections live, and attach p
 	alive("half an instance");
 }
 
+static void write_settings(const struct settings *set)
+{
+	const __u32 zero = 0;
+	struct bpf_map_info info;
+	int fd = open_map("settings", &info);
+
+	REQUIRE(info.value_size == sizeof(*set) && !bpf_map_update_elem(fd, &zero, set, BPF_ANY));
+	close(fd);
+}
+
+CASE("settings by which marks are looked for elsewhere: attach alone puts them right, and fills the filter "
+     "first")
+{
+	struct settings damaged, right;
+	struct loader *loader;
+	char output[64];
+	bool drained = false;
+	pid_t run;
+
+	report_case_limit(300);
+	attached();
+	right = damaged = read_settings();
+	damaged.known_mask = 63;
+	write_settings(&damaged);
+	EXPECT_EQ(product_run(&product, "explain --live --wait 1"), 1);
+	EXPECT(one_line() && strstr(netns_said(), "xdp-handshake attach puts them right"), "%s",
+	       netns_said());
+	EXPECT_EQ(read_settings().known_mask, 63, "explain has written them");
+	loader = loader_start(ATTACH);
+	while (loader_step(loader)) {
+		const bool answers = !strcmp(truth_now().xdp, "xdp_handshake");
+
+		drained |= !answers;
+		EXPECT(!answers || drained || read_settings().known_mask == 63,
+		       "step %d, %s: right again, and answering without a mark", loader->steps,
+		       loader->what);
+	}
+	loader_done(loader, "attach over it");
+	EXPECT(drained);
+	expect_true_status("attach over it");
+	EXPECT_EQ(read_settings().known_mask, right.known_mask);
+
+	/* And a daemon goes on, but not by these. */
+	snprintf(output, sizeof(output), "build/tests/faults-run-%d", getpid());
+	netns_sh(NULL, "rm -f %s", output);
+	run = run_start("8080", output);
+	REQUIRE(WAIT_FOR(turns(output), 60000), "%s", netns_output(NULL, "cat %s", output));
+	right = read_settings();
+	/* Between two turns. */
+	REQUIRE(WAIT_FOR(read_settings().turned_ms != right.turned_ms, 5000));
+	right = damaged = read_settings();
+	damaged.known_mask = 63;
+	write_settings(&damaged);
+	EXPECT(WAIT_FOR(file_says(output, "the filter is not turned"), 5000));
+	EXPECT_EQ(read_settings().known_mask, 63, "run has written them");
+	expect_old_ones_live("by other settings");
+	attach_ours("over other settings");
+	EXPECT(WAIT_FOR(read_settings().turned_ms != right.turned_ms, 5000), "the filter does not turn");
+	EXPECT_EQ(netns_stop(run, SIGTERM, 5000), 0, "run at SIGTERM: %s",
+		  netns_output(NULL, "cat %s", output));
+	netns_sh(NULL, "rm -f %s", output);
+	expect_answers("at the end");
+}
+
 /* ---- devices, namespaces, pins that go ---- */
 
 /* What goes with a device, or with its being down. */
@@ -1043,6 +1238,7 @@ CASE("the interface deleted, and made again with the same name: status says so, 
 	EXPECT(strstr(netns_said(), "gone") &&
 		       strstr(netns_said(), "xdp-handshake detach " SERVER_IF " forgets it"),
 	       "%s", netns_said());
+	EXPECT(!strstr(netns_said(), "ruleset"), "%s", netns_said());
 	netns_veth(product.pair.client, CLIENT_IF, CLIENT_MAC, product.pair.server, SERVER_IF, SERVER_MAC,
 		   NULL);
 	netns_xdp(product.pair.client, CLIENT_IF, 2);
@@ -1058,19 +1254,21 @@ CASE("the interface deleted, and made again with the same name: status says so, 
 		      "another one has its name now: xdp-handshake attach " SERVER_IF " protects that"),
 	       "%s", said);
 	/* As it says: and there is one row of that name, and the warning is gone. */
-	netns_must(product.pair.server,
-		   "ip link add second type veth peer name third && ip link set second up");
+	second_new();
 	product_must(&product, "attach " SERVER_IF " second --port 8080 --firewall-checked");
 	expect_true_status("made again");
 	product_must(&product, "status");
 	EXPECT(!strstr(netns_said(), "gone"), "%s", netns_said());
 	alive("attached again");
 	expect_answers("attached again");
-	/* One that is gone is forgotten with the others. */
+	/* One that is gone is none for which ports are kept, and forgotten with the others. */
 	netns_must(product.pair.server, "ip link del second");
 	product_must(&product, "status");
 	EXPECT(strstr(netns_said(), "interface second is gone: xdp-handshake detach second forgets it"),
 	       "%s", netns_said());
+	product_must(&product, "attach " SERVER_IF " --port 8081");
+	product_must(&product, "status");
+	EXPECT(strstr(netns_said(), "8081\n") && !strstr(netns_said(), "8080"), "%s", netns_said());
 	EXPECT_EQ(product_run(&product, "detach --all"), 0, "%s", netns_said());
 	expect_clean("one of two was gone");
 }
@@ -1236,6 +1434,61 @@ CASE("a build with another layout of the maps comes, and one goes: no handshake 
 	attach_ours("upgraded");
 	expect_answers("upgraded");
 	expect_other_layout(OTHER, "downgrade");
+}
+
+static pid_t detach_start(void)
+{
+	pid_t pid = netns_spawn(product.pair.server, "/dev/null", PROGRAM " detach --all --pin-path %s",
+				product.pins);
+
+	REQUIRE(WAIT_FOR(!strcmp(truth_now().xdp, "xdp_drain"), 3000), "%s is on", truth_now().xdp);
+	return pid;
+}
+
+CASE("detach of another layout waits, and meanwhile it is detached, or attached and detached, by its own "
+     "build")
+{
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	pid_t waiting, own;
+	struct hand hand;
+	int fd;
+
+	report_case_limit(300);
+	product_run(&product, "detach --all --now");
+	REQUIRE(!netns_sh(product.pair.server, ATTACH_OF(OTHER, "8080") " --pin-path %s", product.pins),
+		"%s", netns_said());
+	waiting = detach_start();
+	netns_must(product.pair.server, OTHER " detach --all --now --pin-path %s", product.pins);
+	EXPECT_EQ(netns_stop(waiting, 0, 10000), 0, "detached by its own build");
+
+	for (int i = 0; i < 2; i++) {
+		netns_must(product.pair.server,
+			   OTHER " attach " SERVER_IF " --port 8080 --epoch 2 --canary once "
+				 "--connections 4096 --firewall-checked --pin-path %s",
+			   product.pins);
+		/* Learned, and confirmed. */
+		for (int j = 0; j < 4; j++)
+			alive("another build");
+		if (i)
+			break;
+		waiting = detach_start();
+		/* However long it takes to attach. */
+		REQUIRE(!kill(-waiting, SIGSTOP));
+	}
+	hand = hand_new(wire, 6, client_port++, SERVER_IP4, PORT, true);
+	REQUIRE(hand_syn(&hand));
+	own = netns_spawn(product.pair.server, "/dev/null", OTHER " detach --all --pin-path %s",
+			  product.pins);
+	REQUIRE(WAIT_FOR(!strcmp(truth_now().xdp, "xdp_drain"), 3000), "%s is on", truth_now().xdp);
+	REQUIRE(!kill(-waiting, SIGCONT));
+	EXPECT_EQ(netns_stop(waiting, 0, 10000), 0, "the one that waited");
+	wire_send(wire, &hand.spec);
+	fd = tcp_accept(listener, 2000);
+	EXPECT(fd >= 0, "a handshake in flight is lost");
+	close(fd);
+	EXPECT_EQ(netns_stop(own, 0, 10000), 0, "its own detach");
+	expect_clean("detached by its own build");
+	wire_close(wire);
 }
 
 /* ---- a memory limit ---- */

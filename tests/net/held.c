@@ -631,7 +631,7 @@ static void begin_world(struct world *world)
 					    " --port 8080,8081 --canary once --turn 1 --firewall-checked "
 					    "--pin-path %s",
 				    world->product.pins);
-			REQUIRE(WAIT_FOR(says(world, "answering"), 5000), "%s", netns_said());
+			REQUIRE(WAIT_FOR(says(world, "answering"), 20000), "%s", netns_said());
 		} else {
 			attach(world, "");
 		}

@@ -177,6 +177,30 @@ CASE("run keeps no capability once it has attached, and turns, refills and sweep
 	close(listener);
 }
 
+CASE("what the programs count in the settings is not put back when the filter turns")
+{
+	const int64_t until = now_ms() + 5000;
+	const __u32 zero = 0;
+	struct settings set;
+	__u32 resets = 0;
+	int back = 0, fd;
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/settings", product.pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0, "%s: %s", path, strerror(errno));
+	/* As bpf/learn.h does, but for what a write of the daemon's at the same moment may undo. */
+	do {
+		REQUIRE(!bpf_map_lookup_elem(fd, &zero, &set));
+		back += set.resets < resets;
+		set.resets = ++resets;
+		REQUIRE(!bpf_map_update_elem(fd, &zero, &set, BPF_EXIST));
+		poll(NULL, 0, 10);
+	} while (now_ms() < until);
+	close(fd);
+	EXPECT(back <= 1, "%d of some five turns have put it back", back);
+}
+
 /* ---- where privileges cannot be given up ---- */
 
 struct program {
@@ -742,6 +766,14 @@ static const char script[] = "set -e\n"
 			     "set -x\n"
 			     "kill $run\n"
 			     "wait $run\n"
+			     "# Draining still, though its program is no longer what detach would take.\n"
+			     "product detach --all & detach=$!\n"
+			     "until product status | says draining; do sleep 0.1; done\n"
+			     "kill -9 $detach $(cat /proc/$detach/task/$detach/children)\n"
+			     "ip link add second type veth peer name third\n"
+			     "product attach second --port 8080 --mode generic\n"
+			     "product status | says '" SERVER_IF " *draining'\n"
+			     "product status | says 'second *answering'\n"
 			     "product detach --all &\n"
 			     "until product status | says draining; do sleep 0.1; done\n"
 			     "wait $!\n"
