@@ -217,7 +217,7 @@ static double send_timed(const struct row *row, long n)
  */
 static void check_outcome(const struct workload *workload, int i, long n, long answers, uint64_t counted)
 {
-	const long least = i == OURS_1M && workload->flags != SYN ? 75 : 98;
+	const long least = i == OURS_1M && workload->flags != SYN ? 40 : 98;
 
 	if (workload->flags == SYN && i != DROPS && i != HASHES)
 		REQUIRE(answers >= n * 98 / 100, "%s, %s: %ld answers to %ld SYNs", workload->name,
