@@ -206,7 +206,9 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 
 	tcp_tuple(packet, &tuple);
 	hash = tuple_hash(&tuple, set->hash_seed);
-	if (known_is_settled(known_note(set, hash), hash)) {
+	held = known(set, hash);
+	/* What is settled is known: a flood need not wait for its notes. */
+	if (held && known_is_settled(known_note(set, hash), hash)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
@@ -248,7 +250,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
-	held = known(set, hash) && !known_stale(cpu, hash);
+	held = held && !known_stale(cpu, hash);
 	/* A tuple that is known and no longer held is one to try cookies on, too: a look now and then. */
 	if (held && (claim->timestamps || ++cpu->known_plain % FORGING_SAMPLE)) {
 		COUNT(ack_known);
