@@ -62,6 +62,9 @@ struct dst_entry {
 struct sk_buff {
 	struct net_device *dev;
 	unsigned long _skb_refdst;
+	__u16 network_header; /* where it is, from head */
+	unsigned char *head;
+	unsigned char *data;
 };
 
 struct sock_common {

@@ -195,7 +195,11 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	    !tcp_header_read(skb, false, packet, &cpu->header) || options->malformed || !options->mss)
 		return;
 	granted = synack_grants(packet, options);
-	if (!service)
+	/*
+	 * Behind two tags: tc sees the frame with the inner one still on, and the kernel then takes no
+	 * request socket from it (net/core/filter.c:bpf_sk_assign_tcp_reqsk()).
+	 */
+	if (!service && !(key->vlan >> 16))
 		service = service_add(key, set, now_ms);
 	if (!service)
 		return;
@@ -330,12 +334,6 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 	known_mark(set, hash);
 	/* The stack makes this connection by itself: what is recorded is of the tuple's last one. */
 	track_forget(known_note(set, hash), tuple);
-	/*
-	 * Behind two tags: tc sees the frame with the inner one still on, and the kernel then takes no
-	 * request socket from it (net/core/filter.c:bpf_sk_assign_tcp_reqsk()).
-	 */
-	if (key.vlan >> 16)
-		return;
 	service = bpf_map_lookup_elem(&services, &key);
 	if (service && service->admission != SERVICE_WAITING && !synack_of_canary(service, packet, hash) &&
 	    synack_read_lately(service, set, synack_shape(packet), now_ms) &&

@@ -291,18 +291,21 @@ static __always_inline enum handed promote_metadata(struct __sk_buff *skb,
 static __always_inline bool promote_read(struct __sk_buff *skb, struct packet *packet)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__be16 protocol = (XDPH_FORCE __be16)skb->protocol;
+	const __be16 protocol = (XDPH_FORCE __be16)skb->protocol;
+	struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+	const __u64 network = (__u64)kernel_skb->head + kernel_skb->network_header;
 
-	if (eth_read(packet, data, end) && packet->protocol == protocol &&
-	    tcp_read_network(packet, skb, false))
-		return true;
-	/* Also where a source address looks like the protocol. */
-	packet->start = data;
-	packet->eth = NULL;
-	packet->ip = data;
-	packet->end = end;
-	packet->vlan = 0;
-	packet->protocol = protocol;
+	if (network != (__u64)kernel_skb->data) {
+		if (!eth_read(packet, data, end) || packet->protocol != protocol)
+			return false;
+	} else {
+		packet->start = data;
+		packet->eth = NULL;
+		packet->ip = data;
+		packet->end = end;
+		packet->vlan = 0;
+		packet->protocol = protocol;
+	}
 	return tcp_read_network(packet, skb, false);
 }
 
