@@ -273,7 +273,7 @@ static __always_inline void syn_choice(struct choice *choice, const struct packe
 	choice->is_ipv4 = packet->is_ipv4;
 }
 
-/* What is wrong with a SYN's source or with what its checksums cover? Nothing, as a rule. */
+/* Whether the SYN's source is one that the stack would not answer. */
 static __always_inline bool syn_source_martian(const struct packet *packet, const struct syn *syn)
 {
 	return packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)

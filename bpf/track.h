@@ -98,21 +98,39 @@ static __always_inline struct connection *track_leaving(struct settings *set, co
 	return soon ? connection : NULL;
 }
 
-/* The settings, if a connection's socket is one of our namespace's on a protected port; sets its tuple. */
-static __always_inline const struct settings *track_socket(struct tcp_sock *full, struct tuple *tuple)
-{
-	struct sock_common *common = &full->inet_conn.icsk_inet.sk.__sk_common;
-	/* A socket that is destroyed has lost its port, but not its name. */
-	const __be16 local_port = full->inet_conn.icsk_inet.inet_sport;
-	const struct settings *set;
+/* A socket of our namespace's on a protected port, and what is kept of its tuple. */
+struct tracked {
+	struct tcp_sock *full;
+	struct tuple tuple;
+	__u64 hash;
+	struct known_note *note;
+	struct connection *connection; /* NULL: there is no entry */
+};
 
-	if (!common->skc_dport || !port_protected(local_port))
-		return NULL;
+static __always_inline bool track_socket(struct sock *sk, struct tracked *tracked)
+{
+	struct sock_common *common = &sk->__sk_common;
+	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
+	const struct settings *set;
+	__be16 local_port;
+
+	if (!full || !common->skc_dport)
+		return false;
+	/* A socket that is destroyed has lost its port, but not its name. */
+	local_port = full->inet_conn.icsk_inet.inet_sport;
+	if (!port_protected(local_port))
+		return false;
 	set = bpf_map_lookup_elem(&settings, &zero);
-	if (!set || common->skc_net.net->net_cookie != set->netns_cookie || !track_tuple(common, tuple))
-		return NULL;
-	tuple->local_port = local_port;
-	return set;
+	if (!set || common->skc_net.net->net_cookie != set->netns_cookie ||
+	    !track_tuple(common, &tracked->tuple))
+		return false;
+	tracked->full = full;
+	tracked->tuple.local_port = local_port;
+	tracked->hash = tuple_hash(&tracked->tuple, set->hash_seed);
+	tracked->note = known_note(set, tracked->hash);
+	if (tracked->note && tracked->note->recorded)
+		tracked->connection = bpf_map_lookup_elem(&connections, &tracked->tuple);
+	return true;
 }
 
 /*
@@ -123,54 +141,36 @@ static __always_inline const struct settings *track_socket(struct tcp_sock *full
  */
 static __always_inline void track_reset(struct sock *sk)
 {
-	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
-	const struct settings *set;
-	struct connection *connection;
-	struct known_note *note;
-	struct tuple tuple = {};
-	__u64 hash;
+	struct tracked tracked = {};
 
-	set = full ? track_socket(full, &tuple) : NULL;
-	if (!set)
+	if (!track_socket(sk, &tracked))
 		return;
-	hash = tuple_hash(&tuple, set->hash_seed);
-	used_made(hash);
-	note = known_note(set, hash);
-	if (!note || !note->recorded)
-		return;
-	connection = bpf_map_lookup_elem(&connections, &tuple);
-	if (connection && connection->state == CONNECTION_PROMOTED)
-		connection->state = CONNECTION_ESTABLISHED;
+	used_made(tracked.hash);
+	if (tracked.connection && tracked.connection->state == CONNECTION_PROMOTED)
+		tracked.connection->state = CONNECTION_ESTABLISHED;
 }
 
 /* A socket is destroyed (net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock()). */
 static __always_inline void track_gone(struct sock *sk)
 {
-	struct tcp_sock *full = bpf_skc_to_tcp_sock(sk);
-	const struct settings *set;
+	struct tracked tracked = {};
 	struct connection *connection;
-	struct known_note *note;
-	struct tuple tuple = {};
-	__u64 hash;
+	struct tcp_sock *full;
 
-	set = full ? track_socket(full, &tuple) : NULL;
-	if (!set)
+	if (!track_socket(sk, &tracked))
 		return;
-	hash = tuple_hash(&tuple, set->hash_seed);
-	note = known_note(set, hash);
-	if (known_is_settled(note, hash))
-		note->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
-	if (!note || !note->recorded)
-		return;
-	connection = bpf_map_lookup_elem(&connections, &tuple);
+	full = tracked.full;
+	connection = tracked.connection;
+	if (known_is_settled(tracked.note, tracked.hash))
+		tracked.note->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
 	/* Of a tuple that is in use again already, the entry is the new connection's. One more: its FIN. */
 	if (!connection || full->snd_una - (__u32)full->bytes_acked - 1 - connection->server_isn > 1)
 		return;
 	/* Also one that never said a word. */
 	if (connection->state == CONNECTION_PROMOTED)
-		used_made(hash);
+		used_made(tracked.hash);
 	if (connection->state != CONNECTION_CLOSED)
-		track_forget(note, &tuple);
+		track_forget(tracked.note, &tracked.tuple);
 }
 
 #endif

@@ -23,7 +23,7 @@
 #include <stddef.h>
 
 enum {
-	REPORT_CASE_SECONDS = 240, /* a case that takes longer has hung, and fails */
+	REPORT_CASE_SECONDS = 120, /* a case that takes longer has hung, and fails */
 };
 
 /*
