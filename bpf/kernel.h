@@ -74,6 +74,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	int skc_bound_dev_if;
 	possible_net_t skc_net;
@@ -82,8 +83,12 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
+struct bpf_prog;
+
 struct sock_reuseport {
 	__u16 num_socks;
+	struct bpf_prog *prog;
+	struct sock *socks[];
 };
 
 struct inode {
@@ -191,6 +196,7 @@ enum kernel_constants {
 	KERNEL_TCP_ESTABLISHED = 1,
 	KERNEL_TCP_FIN_WAIT1 = 4,
 	KERNEL_TCP_TIME_WAIT = 6,
+	KERNEL_TCP_CLOSE = 7,
 	KERNEL_TCP_LISTEN = 10,
 	KERNEL_TCP_NEW_SYN_RECV = 12,
 	KERNEL_AF_INET = 2,

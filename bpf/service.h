@@ -95,6 +95,18 @@ static __always_inline bool listener_queue_full(struct tcp_sock *listener)
 }
 
 /*
+ * Whether it looks like a listener that is closed in this moment: it has left its SO_REUSEPORT group
+ * (net/ipv4/inet_hashtables.c:inet_unhash()). Or the option was set after listen(), and it never was in
+ * one.
+ */
+static __always_inline bool listener_leaves_group(struct tcp_sock *listener)
+{
+	struct sock *sk = &listener->inet_conn.icsk_inet.sk;
+
+	return BPF_CORE_READ_BITFIELD(&sk->__sk_common, skc_reuseport) && !sk->sk_reuseport_cb;
+}
+
+/*
  * Whether half of the SYN queue is taken: more SYNs passed would soon bring the stack to its own cookies,
  * which have to leave out options.
  */
