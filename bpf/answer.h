@@ -10,6 +10,7 @@
 #include "known.h"
 #include "lately.h"
 #include "lookup.h"
+#include "own.h"
 #include "prefix.h"
 #include "service.h"
 #include "syn.h"
@@ -276,6 +277,8 @@ static __always_inline void syn_choice(struct choice *choice, const struct packe
 /* Whether the SYN's source is one that the stack would not answer. */
 static __always_inline bool syn_source_martian(const struct packet *packet, const struct syn *syn)
 {
+	if (address_own(&syn->tuple->remote, syn->set))
+		return true;
 	return packet->is_ipv4 ? ipv4_source_martian(packet->ipv4->saddr, packet->ipv4->daddr)
 			       : ipv6_source_martian(&syn->tuple->remote, &syn->tuple->local);
 }

@@ -208,6 +208,19 @@ static __always_inline __u64 known_bits(__u64 hash)
 	return 1ULL << (hash >> 46 & 63) | 1ULL << (hash >> 52 & 63) | 1ULL << (hash >> 58);
 }
 
+/*
+ * The host's own addresses: a filter as known_tuples is one, by address_hash() (tuple.h), which may say yes
+ * wrongly: with a few hundred addresses, to one source in ten thousand. Then the stack answers, within the
+ * budget. Written by attach and `run`.
+ */
+enum own {
+	OWN_WORDS = 1024,
+};
+
+struct own_word {
+	__u64 bits; /* known_bits() of the addresses whose hashes fall to this word */
+};
+
 /* ---- used cookies: a cookie promotes once ------------------------------------------------------------ */
 
 enum used {

@@ -71,4 +71,20 @@ static __always_inline __u64 tuple_hash(const struct tuple *tuple, __u64 seed)
 	return hash ^ hash >> 32;
 }
 
+/* The same for an address alone. */
+static __always_inline __u64 address_hash(const struct address *address, __u64 seed)
+{
+	const __u64 odd = 0x9e3779b97f4a7c15ULL;
+	__u64 hash = seed;
+
+	hash = (hash ^ ((__u64)raw32(address->word[3]) << 32 | raw32(address->word[2]))) * odd;
+	hash ^= hash >> 32;
+	if (!address_is_ipv4(address)) {
+		hash = (hash ^ ((__u64)raw32(address->word[0]) << 32 | raw32(address->word[1]))) * odd;
+		hash ^= hash >> 29;
+	}
+	hash *= odd;
+	return hash ^ hash >> 32;
+}
+
 #endif

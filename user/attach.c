@@ -14,6 +14,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "addresses.h"
 #include "cookie.h"
 #include "firewall.h"
 #include "format.h"
@@ -213,6 +214,7 @@ static int prepare_maps(struct attachment *attachment)
 	error = error ?: reuse_map(skeleton->maps.keys, instance->keys);
 	error = error ?: reuse_map(skeleton->maps.settings, instance->settings);
 	error = error ?: reuse_map(skeleton->maps.ports, instance->ports);
+	error = error ?: reuse_map(skeleton->maps.own_addresses, instance->own_addresses);
 	error = error ?: reuse_map(skeleton->maps.interfaces, instance->interfaces);
 	error = error ?: reuse_map(skeleton->maps.events, instance->events);
 	error = error ?: reuse_map(skeleton->maps.forgings, instance->forgings);
@@ -265,7 +267,8 @@ static struct bpf_map *pinned_map(const struct attachment *attachment, int i)
 		skeleton->maps.services,    skeleton->maps.connections,	 skeleton->maps.known_tuples,
 		skeleton->maps.known_notes, skeleton->maps.used_cookies, skeleton->maps.keys,
 		skeleton->maps.ports,	    skeleton->maps.interfaces,	 skeleton->maps.counters,
-		skeleton->maps.events,	    skeleton->maps.forgings,	 skeleton->maps.settings,
+		skeleton->maps.events,	    skeleton->maps.forgings,	 skeleton->maps.own_addresses,
+		skeleton->maps.settings,
 	};
 
 	return i < (int)(sizeof(maps) / sizeof(*maps)) ? maps[i] : NULL;
@@ -997,6 +1000,9 @@ static int go_live(struct attachment *attachment)
 	error = instance_refill(&attachment->instance);
 	if (error)
 		return fail("cannot list the stack's connections: %s; attach again", strerror(-error));
+	error = addresses_store(&attachment->instance);
+	if (error)
+		return fail("cannot write the host's addresses: %s", strerror(-error));
 	for (int i = 0; drain && i < options->interface_count; i++) {
 		error = link_answer(attachment, &attachment->devices[i]);
 		if (error)

@@ -17,6 +17,7 @@
 
 #include <bpf/bpf.h>
 
+#include "addresses.h"
 #include "attach.h"
 #include "counters.h"
 #include "format.h"
@@ -149,6 +150,9 @@ static int upkeep(const char *pin_path, struct memory *memory)
 		error = turn_generation(&instance);
 		if (error)
 			code = fail("cannot turn the filter's generation: %s", strerror(-error));
+		error = addresses_store(&instance);
+		if (error)
+			code = code ?: fail("cannot write the host's addresses: %s", strerror(-error));
 		connections_sweep(&instance);
 		end_fullness(&instance, memory);
 	}

@@ -179,6 +179,7 @@ static const struct {
 	{ "used_cookies", offsetof(struct instance, used_cookies), BPF_MAP_TYPE_ARRAY },
 	{ "keys", offsetof(struct instance, keys), BPF_MAP_TYPE_ARRAY },
 	{ "ports", offsetof(struct instance, ports), BPF_MAP_TYPE_ARRAY },
+	{ "own_addresses", offsetof(struct instance, own_addresses), BPF_MAP_TYPE_ARRAY },
 	{ "interfaces", offsetof(struct instance, interfaces), BPF_MAP_TYPE_HASH },
 	{ "counters", offsetof(struct instance, counters), BPF_MAP_TYPE_PERCPU_ARRAY },
 	{ "forgings", offsetof(struct instance, forgings), BPF_MAP_TYPE_ARRAY },
@@ -847,4 +848,9 @@ struct known_note *instance_known_notes(const struct instance *instance, size_t 
 {
 	return map_mapped(instance->known_notes,
 			  ((size_t)instance->set.known_mask + 1) * sizeof(struct known_note), size);
+}
+
+struct own_word *instance_own_words(const struct instance *instance, size_t *size)
+{
+	return map_mapped(instance->own_addresses, OWN_WORDS * sizeof(struct own_word), size);
 }

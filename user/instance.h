@@ -41,6 +41,7 @@ struct instance {
 	int keys;
 	int settings;
 	int ports;
+	int own_addresses;
 	int interfaces;
 	int counters;
 	int forgings;
@@ -149,6 +150,8 @@ int instance_refill(const struct instance *instance);
  */
 struct known_word *instance_known_words(const struct instance *instance, size_t *size);
 struct known_note *instance_known_notes(const struct instance *instance, size_t *size);
+/* Likewise the filter of own addresses. */
+struct own_word *instance_own_words(const struct instance *instance, size_t *size);
 
 /* The cookie that names this network namespace (SO_NETNS_COOKIE), 0 if the kernel does not tell. */
 __u64 netns_cookie(void);

@@ -18,7 +18,7 @@ static int ours_in_kernel(void)
 {
 	return atoi(netns_output(
 		NULL, "(bpftool prog show; bpftool map show) | grep -cE 'name (xdp_handshake|xdp_drain|"
-		      "tc_promote|tc_learn|known_tuples|known_notes|used_cookies)' || true"));
+		      "tc_promote|tc_learn|known_tuples|known_notes|own_addresses|used_cookies)' || true"));
 }
 
 /*
@@ -343,7 +343,7 @@ CASE("every pinned map is readable by its BTF, and a policy written by bpftool t
 		{ "known_tuples", "\"bits\"" }, { "known_notes", "\"settled\"" },
 		{ "used_cookies", "\"way\"" },	{ "settings", "\"known_generation\"" },
 		{ "ports", "\"value\"" },	{ "counters", "\"syn_answered\"" },
-		{ "forgings", "\"until_ms\"" },
+		{ "forgings", "\"until_ms\"" }, { "own_addresses", "\"bits\"" },
 	};
 	struct product product = product_new(NULL, "--port 8080");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 64), fd;

@@ -1002,7 +1002,7 @@ CASE("maps that others write to: nothing crashes, connections live, and attach p
 	/* Of these, what is lost is learned, or looked up, anew. */
 	static const char *const harmless[] = { "services",    "connections",  "known_tuples",
 						"known_notes", "used_cookies", "counters",
-						"forgings" };
+						"forgings",    "own_addresses" };
 	struct master_key key = { .set = 1 };
 	const __u32 zero = 0;
 	struct bpf_map_info info;

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -414,6 +415,73 @@ CASE("an address removed while attached: its SYNs go unanswered, the other addre
 		EXPECT(ours_again(&product, more[i], listener), "%s: not answered for after its return",
 		       family[i]);
 	}
+	wire_close(wire);
+	close(listener);
+}
+
+/* Whether a SYN from that source gets an answer that leaves by the wire. */
+static bool source_gets_answer(struct wire *wire, const char *source, int to)
+{
+	static uint16_t port = 30000;
+	struct hand hand = hand_new(wire, 1, port++, server_ip[to], PORT, true);
+	struct tcp_frame frame;
+
+	hand.spec.saddr = ip(source);
+	wire_send(wire, &hand.spec);
+	return wire_recv_flags(wire, &hand.spec, SYN | ACK, RST, 50, &frame);
+}
+
+/* An address of the host, as the source of SYNs from outside. */
+CASE("SYNs from another address of the host's own: never answered, as natively, and those that come later "
+     "soon")
+{
+	static const char *const own[] = { "10.77.8.1", "fd77:8::1" }, *const late[] = { "10.77.9.1",
+											 "fd77:9::1" };
+	struct product product = product_new(NULL, NULL);
+	struct netns *server = product.pair.server;
+	int listener = tcp_listen(server, NULL, PORT, 1024);
+	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	pid_t run;
+
+	for (int i = 0; i < 2; i++) {
+		netns_must(server, "ip addr add %s/%d dev " SERVER_IF "%s", own[i], i ? 64 : 24,
+			   i ? " nodad" : "");
+		EXPECT(!source_gets_answer(wire, own[i], i), "%s: answered natively", own[i]);
+		/* These are somebody else's still, behind the client. */
+		netns_must(server, "ip route add %s/%d via %s dev " SERVER_IF, late[i], i ? 128 : 32,
+			   i ? CLIENT_IP6 : CLIENT_IP4);
+		EXPECT(source_gets_answer(wire, late[i], i), "%s: not answered natively", late[i]);
+	}
+	run = netns_spawn(server, "/dev/null",
+			  PROGRAM " run " SERVER_IF
+				  " --port 8080 --firewall-checked --turn 1 --pin-path %s",
+			  product.pins);
+	REQUIRE(WAIT_FOR(!product_run(&product, "status") && strstr(netns_said(), "answering"), 20000),
+		"%s", netns_said());
+	for (int i = 0; i < 2; i++) {
+		const long long passed = counter(&product, "syn_passed_source");
+		long long answered;
+
+		product_admit(&product, server_ip[i], PORT);
+		answered = counter(&product, "syn_answered");
+		EXPECT(!source_gets_answer(wire, own[i], i), "%s: answered", own[i]);
+		EXPECT_EQ(counter(&product, "syn_passed_source"), passed + 1, "%s", own[i]);
+		EXPECT_EQ(counter(&product, "syn_answered"), answered, "%s", own[i]);
+		EXPECT(source_gets_answer(wire, late[i], i), "%s: not answered", late[i]);
+		EXPECT_EQ(counter(&product, "syn_passed_source"), passed + 1, "%s", late[i]);
+		netns_must(server, "ip addr add %s/%d dev " SERVER_IF "%s", late[i], i ? 64 : 24,
+			   i ? " nodad" : "");
+		/* Not by a canary's fate. */
+		EXPECT(WAIT_FOR(!source_gets_answer(wire, late[i], i) &&
+					counter(&product, "syn_passed_source") > passed + 1,
+				4000),
+		       "%s: still answered", late[i]);
+		EXPECT(!source_gets_answer(wire, late[i], i), "%s: answered", late[i]);
+		/* And when it is another host's again, that one is served. */
+		netns_must(server, "ip addr del %s/%d dev " SERVER_IF, late[i], i ? 64 : 24);
+		EXPECT(WAIT_FOR(source_gets_answer(wire, late[i], i), 4000), "%s: not answered", late[i]);
+	}
+	EXPECT_EQ(netns_stop(run, SIGTERM, 3000), 0, "run at SIGTERM");
 	wire_close(wire);
 	close(listener);
 }

@@ -591,7 +591,8 @@ static struct memory memory_look(const struct product *product, pid_t run)
 		.daemon = anonymous_memory(run),
 		.maps = number(netns_output(
 			NULL,
-			"cd %s && for m in services connections known_tuples known_notes used_cookies keys "
+			"cd %s && for m in services connections known_tuples known_notes own_addresses "
+			"used_cookies keys "
 			"ports "
 			"interfaces "
 			"counters events settings; do bpftool -j map show pinned $PWD/$m; done | "

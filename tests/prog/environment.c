@@ -215,7 +215,8 @@ void environment_new(void)
 	REQUIRE(!sched_setaffinity(0, sizeof(one), &one));
 
 	env.pair = pair_new(NULL);
-	netns_must(env.pair.server, "ip addr add 10.77.5.1/24 dev " SERVER_IF);
+	netns_must(env.pair.server, "ip addr add 10.77.5.1/24 dev " SERVER_IF
+				    " && ip addr add fd77:5::1/64 dev " SERVER_IF " nodad");
 	snprintf(env.pins, sizeof(env.pins), "/sys/fs/bpf/xdp-handshake-prog-%d", getpid());
 	atexit(detach);
 	netns_must(env.pair.server,

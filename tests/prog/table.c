@@ -136,6 +136,7 @@ SPEC(linux_no_timestamps, syn->options = options_linux_no_ts(1460, 7))
 SPEC(linux_no_timestamps_10, syn->options = options_linux_no_ts(1460, 10))
 SPEC(windows, syn->options = options_windows(1460, 8))
 SPEC(macos, syn->options = options_macos(1440, 0xfffffff0, 6))
+SPEC(from_its_neighbour, syn->saddr = ip(syn->saddr.family == AF_INET ? "10.77.5.2" : "fd77:5::2"))
 SPEC(mss_only, syn->options = options_mss(1460))
 SPEC(no_options, syn->options = options_none())
 SPEC(timestamps_alone, syn->options = options_text("ts 5 0"))
@@ -202,6 +203,7 @@ static const struct row answered[] = {
 	ANSWERED("Windows", windows, NULL),
 	ANSWERED("macOS", macos, NULL),
 	ANSWERED("MSS alone", mss_only, NULL),
+	ANSWERED("from a neighbour in another subnet of ours", from_its_neighbour, NULL),
 	ANSWERED("no options", no_options, NULL),
 	ANSWERED("timestamps alone", timestamps_alone, NULL),
 	ANSWERED("timestamps and scale", timestamps_wscale, NULL),
@@ -396,6 +398,8 @@ SPEC(from_multicast, syn->saddr = ip("224.0.0.1"))
 SPEC(from_reserved, syn->saddr = ip("240.0.0.1"))
 SPEC(from_broadcast, syn->saddr = ip("255.255.255.255"))
 SPEC(from_ourselves, syn->saddr = syn->daddr)
+SPEC(from_another_of_ours, syn->saddr = ip(syn->saddr.family == AF_INET ? "10.77.5.1" : "fd77:5::1"))
+SPEC(from_subnet_broadcast, syn->saddr = ip("10.77.5.255"))
 SPEC(from_multicast6, syn->saddr = ip("ff02::1"))
 SPEC(from_unspecified6, syn->saddr = ip("::"))
 SPEC(from_loopback6, syn->saddr = ip("::1"))
@@ -565,6 +569,8 @@ static const struct row passed[] = {
 	PASSED4("from 240/4", from_reserved, NULL, syn_passed_source),
 	PASSED4("from broadcast", from_broadcast, NULL, syn_passed_source),
 	PASSED("from our own address", from_ourselves, NULL, syn_passed_source),
+	PASSED("from another address of ours", from_another_of_ours, NULL, syn_passed_source),
+	PASSED4("from broadcast to a subnet of ours", from_subnet_broadcast, NULL, syn_passed_source),
 	PASSED6("from a multicast address", from_multicast6, NULL, syn_passed_source),
 	PASSED6("from ::", from_unspecified6, NULL, syn_passed_source),
 	PASSED6("from ::1", from_loopback6, NULL, syn_passed_source),
@@ -651,6 +657,7 @@ static const struct row dropped[] = {
 	    .family = ONLY_IPV6),
 	ROW("extension headers", two_headers, NULL, syn_dropped_over_budget, XDP_DROP, .family = ONLY_IPV6),
 	DROPPED("from our own address", from_ourselves, NULL),
+	DROPPED("from another address of ours", from_another_of_ours, NULL),
 	DROPPED("data offset 4", NULL, doff_4),
 	DROPPED("data", payload, NULL),
 	DROPPED("a wrong TCP checksum", tcp_checksum, NULL),

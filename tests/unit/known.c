@@ -4,6 +4,7 @@
  * that are arrays here. How often the filter says yes wrongly, that it never says no wrongly, that a
  * cookie is remembered for as long as it lives.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ static struct settings settings = { .epoch_ms = COOKIE_EPOCH_MS };
 static struct known_word *known_tuples;
 static struct known_note *known_notes;
 static struct used_bucket *used_cookies;
+static struct own_word own_words[OWN_WORDS], *own_addresses = own_words;
 static const __u32 zero = 0;
 
 static inline void *lookup_settings(void)
@@ -33,9 +35,11 @@ static inline void *lookup_settings(void)
 		struct settings *: lookup_settings(),                                                      \
 		struct known_word **: (void *)&known_tuples[*(key)],                                       \
 		struct known_note **: (void *)&known_notes[*(key)],                                        \
+		struct own_word **: (void *)&own_addresses[*(key)],                                         \
 		struct used_bucket **: (void *)&used_cookies[*(key)])
 
 #include "../../bpf/known.h"
+#include "../../bpf/own.h"
 #include "../../bpf/used.h"
 
 enum {
@@ -312,6 +316,64 @@ static void used_empty(void)
 	REQUIRE(used_cookies);
 	settings.used_mask = BUCKETS - 1;
 	settings.hash_seed = 5;
+}
+
+/* ---- own addresses ---- */
+
+static void own_add(const struct address *address)
+{
+	const __u64 hash = address_hash(address, settings.hash_seed);
+
+	own_addresses[hash & (OWN_WORDS - 1)].bits |= known_bits(hash);
+}
+
+/* The @n-th address of a subnet with many. */
+static struct address own_make(bool is_ipv4, uint32_t n)
+{
+	struct address address = { .word = { be32_from(0x20010db8), be32_from(0), be32_from(n >> 16),
+					     be32_from(n & 0xffff) } };
+
+	if (is_ipv4)
+		address_map_ipv4(&address, be32_from(0x0a000000 + n));
+	return address;
+}
+
+CASE("own addresses are known, and few others are taken for them, neighbours no more often than strangers")
+{
+	/* Of a million others: the README says one in 10,000, and one in 1,000. */
+	static const struct {
+		uint32_t addresses;
+		int wrongly;
+	} sizes[] = { { 0, 0 }, { 4, 20 }, { 256, LOOKS / 10000 }, { 1000, LOOKS / 1000 } };
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		for (int is_ipv4 = 0; is_ipv4 < 2; is_ipv4++) {
+			int neighbours = 0, strangers = 0;
+
+			settings.hash_seed = 0x5eed + i;
+			memset(own_words, 0, sizeof(own_words));
+			for (uint32_t n = 0; n < sizes[i].addresses; n++) {
+				const struct address own = own_make(is_ipv4, n);
+
+				own_add(&own);
+			}
+			for (uint32_t n = 0; n < sizes[i].addresses; n++) {
+				const struct address own = own_make(is_ipv4, n);
+
+				REQUIRE(address_own(&own, &settings));
+			}
+			for (uint32_t n = 0; n < LOOKS; n++) {
+				const struct address neighbour = own_make(is_ipv4, sizes[i].addresses + n);
+				const struct tuple tuple = is_ipv4 ? random_ipv4(1, n) : random_ipv6(1, n);
+
+				neighbours += address_own(&neighbour, &settings);
+				strangers += address_own(&tuple.remote, &settings);
+			}
+			printf("# %u own addresses, %s: of %d neighbours %d, of as many strangers %d\n",
+			       sizes[i].addresses, is_ipv4 ? "IPv4" : "IPv6", LOOKS, neighbours, strangers);
+			EXPECT(neighbours <= sizes[i].wrongly, "%d neighbours", neighbours);
+			EXPECT(strangers <= sizes[i].wrongly, "%d strangers", strangers);
+		}
 }
 
 CASE("a cookie that was tried, and then made its connection, is known as such for its whole life")
