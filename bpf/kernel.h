@@ -59,6 +59,16 @@ struct dst_entry {
 	struct net_device *dev;
 };
 
+/* What dst_entry begins: a route of IPv4. */
+struct rtable {
+	__u32 rt_pmtu : 31;
+};
+
+/* And of IPv6. */
+struct rt6_info {
+	__u32 rt6i_flags;
+};
+
 struct sk_buff {
 	struct net_device *dev;
 	unsigned long _skb_refdst;
@@ -205,6 +215,7 @@ enum kernel_constants {
 	KERNEL_IFF_BRIDGE_PORT = 1 << 9,
 	KERNEL_TFO_SERVER_ENABLE = 2,
 	KERNEL_SKB_DST_NOREF = 1,
+	KERNEL_RTF_CACHE = 0x01000000,
 };
 
 extern int LINUX_KERNEL_VERSION __kconfig;

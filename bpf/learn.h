@@ -180,6 +180,27 @@ static __always_inline __u32 synack_shape(const struct packet *packet)
 	return 1U << (packet->tcp->doff | (tcp_control(packet->tcp) & TCP_ECE ? 16 : 0));
 }
 
+/*
+ * Whether the SYN-ACK goes by a route that is its client's alone, because of a lowered path MTU
+ * (net/ipv4/route.c:rt_bind_exception(), net/ipv6/route.c:rt6_do_update_pmtu()). Any client may bring that
+ * about, and its MSS is nobody else's.
+ */
+static __always_inline bool learn_path_mtu(struct __sk_buff *skb, bool is_ipv4)
+{
+	struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+	void *route = (void *)(kernel_skb->_skb_refdst & ~KERNEL_SKB_DST_NOREF);
+
+	if (is_ipv4) {
+		struct rtable *route4 = bpf_rdonly_cast(route, bpf_core_type_id_kernel(struct rtable));
+
+		return BPF_CORE_READ_BITFIELD(route4, rt_pmtu);
+	} else {
+		struct rt6_info *route6 = bpf_rdonly_cast(route, bpf_core_type_id_kernel(struct rt6_info));
+
+		return route6->rt6i_flags & KERNEL_RTF_CACHE;
+	}
+}
+
 static __always_inline void learn_service(struct __sk_buff *skb, const struct packet *packet,
 					  const struct settings *set, struct cpu *cpu,
 					  const struct tuple *tuple, const struct service_key *key,
@@ -187,7 +208,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 {
 	const struct tcp_options *options = &cpu->header.walk.found;
 	const __u32 shape = synack_shape(packet);
-	bool fresh = !service, gone, replaced, canary;
+	bool fresh = !service, gone, replaced, canary, smaller, of_client;
 	__u8 granted, offered;
 
 	/* The stack makes no other ones; whoever may send what he likes shall teach us nothing. */
@@ -258,12 +279,14 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->synack.refused |= offered & ~granted;
 	}
 	/*
-	 * A route of one client's own (a tunnel, a lowered path MTU) may have a smaller MSS: it becomes
-	 * that of all only if the next canary says the same.
+	 * A route of one client's own (a tunnel) may have a smaller MSS: it becomes that of all only if the
+	 * next canary says the same; by a lowered path MTU, never.
 	 */
-	service->canary.smaller = !replaced && options->mss < service->synack.mss &&
-				  !service->canary.smaller;
-	if (!service->canary.smaller) {
+	smaller = !replaced && options->mss < service->synack.mss;
+	of_client = smaller && learn_path_mtu(skb, packet->is_ipv4);
+	if (!of_client)
+		service->canary.smaller = smaller && !service->canary.smaller;
+	if (!of_client && !service->canary.smaller) {
 		service->traits = listener_traits(listener);
 		synack_read(&service->synack, packet, options, listener);
 		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),

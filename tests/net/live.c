@@ -7,12 +7,19 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <netinet/icmp6.h>
 #include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 
 #include <bpf/bpf.h>
@@ -462,6 +469,134 @@ CASE("routes and the device: advmss, initrwnd, hoplimit, window; MTU")
 	};
 
 	all_shown(NULL, changes, COUNT(changes));
+}
+
+/* ---- a client that lowers its path MTU ---- */
+
+struct icmp4 {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct icmphdr icmp;
+	struct iphdr about;
+	struct icmphdr of; /* the eight bytes that the stack looks at: an echo reply that it has sent */
+} __attribute__((packed));
+
+struct icmp6 {
+	struct ethhdr eth;
+	struct ip6_hdr ip;
+	struct icmp6_hdr icmp;
+	struct ip6_hdr about;
+	struct icmp6_hdr of;
+} __attribute__((packed));
+
+static uint32_t add_words(uint32_t sum, const void *bytes, size_t size)
+{
+	for (size_t i = 0; i + 1 < size; i += 2) {
+		uint16_t word;
+
+		memcpy(&word, (const char *)bytes + i, sizeof(word));
+		sum += word;
+	}
+	return sum;
+}
+
+static uint16_t fold(uint32_t sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t) ~(sum + (sum >> 16));
+}
+
+/* "Fragmentation needed" (RFC 1191) from the client itself: its path takes no packets above @mtu. */
+static void lower_path4(struct wire *wire, const char *client, int mtu)
+{
+	struct icmp4 frame = { .eth = { .h_dest = "\x02\x77\0\0\0\x01",
+					.h_source = "\x02\x77\0\0\0\x02",
+					.h_proto = htons(ETH_P_IP) } };
+
+	frame.ip = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_ICMP };
+	frame.ip.tot_len = htons(sizeof(frame) - offsetof(struct icmp4, ip));
+	inet_pton(AF_INET, client, &frame.ip.saddr);
+	inet_pton(AF_INET, SERVER_IP4, &frame.ip.daddr);
+	frame.ip.check = fold(add_words(0, &frame.ip, sizeof(frame.ip)));
+	frame.icmp = (struct icmphdr){ .type = ICMP_DEST_UNREACH, .code = ICMP_FRAG_NEEDED };
+	frame.icmp.un.frag.mtu = htons((uint16_t)mtu);
+	frame.about = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_ICMP };
+	frame.about.tot_len = htons(1500);
+	frame.about.saddr = frame.ip.daddr;
+	frame.about.daddr = frame.ip.saddr;
+	frame.about.check = fold(add_words(0, &frame.about, sizeof(frame.about)));
+	frame.of.type = ICMP_ECHOREPLY;
+	frame.icmp.checksum = fold(add_words(0, &frame.icmp, sizeof(frame) - offsetof(struct icmp4, icmp)));
+	wire_send_bytes(wire, &frame, sizeof(frame));
+}
+
+/* "Packet too big" (RFC 4443 section 3.2). */
+static void lower_path6(struct wire *wire, const char *client, int mtu)
+{
+	struct icmp6 frame = { .eth = { .h_dest = "\x02\x77\0\0\0\x01",
+					.h_source = "\x02\x77\0\0\0\x02",
+					.h_proto = htons(ETH_P_IPV6) } };
+	const uint16_t length = sizeof(frame) - offsetof(struct icmp6, icmp);
+	uint32_t sum;
+
+	frame.ip.ip6_flow = htonl(0x60000000);
+	frame.ip.ip6_plen = htons(length);
+	frame.ip.ip6_nxt = IPPROTO_ICMPV6;
+	frame.ip.ip6_hlim = 64;
+	inet_pton(AF_INET6, client, &frame.ip.ip6_src);
+	inet_pton(AF_INET6, SERVER_IP6, &frame.ip.ip6_dst);
+	frame.icmp.icmp6_type = ICMP6_PACKET_TOO_BIG;
+	frame.icmp.icmp6_mtu = htonl((uint32_t)mtu);
+	frame.about = frame.ip;
+	frame.about.ip6_plen = htons(1460);
+	frame.about.ip6_src = frame.ip.ip6_dst;
+	frame.about.ip6_dst = frame.ip.ip6_src;
+	frame.of.icmp6_type = ICMP6_ECHO_REPLY;
+	sum = add_words(htons(IPPROTO_ICMPV6) + htons(length), &frame.ip.ip6_src, 32);
+	frame.icmp.icmp6_cksum = fold(add_words(sum, &frame.icmp, length));
+	wire_send_bytes(wire, &frame, sizeof(frame));
+}
+
+/* The MSS of the SYN-ACK to a client. */
+static int mss_for(struct bench *bench, int client, int f, uint16_t port)
+{
+	struct hand hand = hand_new(bench->wire, client, bench->client_port++, server_ip[f], port, true);
+
+	if (!hand_syn(&hand))
+		return -1;
+	hand.spec.flags = RST;
+	wire_send(bench->wire, &hand.spec);
+	return hand.synack.mss;
+}
+
+CASE("a client that lowers its path MTU, and sends all SYNs: the MSS for others stays as it was, as "
+     "natively")
+{
+	enum { LOWERED = 9, OTHER = 8 };
+	static const int mtu[] = { 600, 1280 }, usual[] = { 1460, 1440 }, lowered[] = { 560, 1220 };
+	struct bench bench;
+	struct ends before;
+
+	begin(&bench, NULL);
+	for (int f = 0; f < 2; f++) {
+		char client[32];
+
+		snprintf(client, sizeof(client), "%s%d", f ? FAKE_IP6 : FAKE_IP4, LOWERED);
+		(f ? lower_path6 : lower_path4)(bench.wire, client, mtu[f]);
+		EXPECT_EQ(mss_for(&bench, LOWERED, f, NATIVE), lowered[f], "%s: natively", family[f]);
+		EXPECT_EQ(mss_for(&bench, OTHER, f, NATIVE), usual[f], "%s: another one natively",
+			  family[f]);
+		before = ends_of(&bench);
+		/* More than two canaries in a row are its own. */
+		for (int n = 0; n < 5; n++) {
+			poll(NULL, 0, PACE_MS);
+			mss_for(&bench, LOWERED, f, PROTECTED);
+		}
+		EXPECT(ends_of(&bench).canaries >= before.canaries + 4, "%s: the canaries were others'",
+		       family[f]);
+		EXPECT_EQ(mss_for(&bench, OTHER, f, PROTECTED), usual[f], "%s: another one", family[f]);
+	}
+	end(&bench);
 }
 
 CASE("a route that asks for ECN, where the sysctl does not")
