@@ -17,15 +17,9 @@
 #include "wrapped.h"
 
 enum {
-	FOLLOWING_MS = 1000,	   /* a first flight arrives within this */
-	FOLLOWING_BYTES = 1 << 16, /* and is not longer than the window that we announced */
+	FOLLOWING_BYTES = 1 << 16, /* a first flight is not longer than the window that we announced */
 	EARLY_SEGMENTS = 9, /* lost in front of an orphan: the rest of an initial window (RFC 6928) */
 };
-
-static __always_inline struct validated *validated_way(struct cpu *cpu, __u64 hash)
-{
-	return &cpu->validated[hash >> 32 & (VALIDATED_WAYS - 1)];
-}
 
 /* Puts the metadata in front of the frame, which goes on to the stack, and first to tc_promote. */
 static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handshake_metadata *metadata,
@@ -159,7 +153,6 @@ static __always_inline bool segment_is_wrapped(const struct packet *packet, cons
 static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet *packet,
 					const struct settings *set, struct cpu *cpu)
 {
-	const struct validated *way;
 	struct service *service;
 	struct tuple tuple;
 	__u64 hash, now_ms;
@@ -173,8 +166,7 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 		return XDP_PASS;
 	now_ms = clock_coarse_ms();
 	/* Right behind a final ACK that has not become a connection yet: an impatient client's reset. */
-	way = validated_way(cpu, hash);
-	if (way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS)
+	if (validated_lately(validated_way(cpu, hash), hash, now_ms))
 		return XDP_PASS;
 	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
 	if (segment_is_wrapped(packet, service))
@@ -224,7 +216,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 
 	verdict = claim_judge_service(claim, service);
 	way = validated_way(cpu, hash);
-	follows = way->hash == hash && elapsed_ms(claim->now_ms, way->at_ms) < FOLLOWING_MS &&
+	follows = validated_lately(way, hash, claim->now_ms) &&
 		  claim->server_isn == way->metadata.server_isn &&
 		  seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
 	if ((verdict == VERDICT_RIGHT || follows) && !ack_intact(ctx, packet, cpu, service))

@@ -22,6 +22,22 @@ enum verdict {
 	VERDICT_REFUSED, /* right, without timestamps, and too many of that kind are tried */
 };
 
+enum {
+	FOLLOWING_MS = 1000, /* a first flight arrives within this */
+};
+
+/* Where this CPU keeps what it has found right, of the tuple's or of another one's. */
+static __always_inline struct validated *validated_way(struct cpu *cpu, __u64 hash)
+{
+	return &cpu->validated[hash >> 32 & (VALIDATED_WAYS - 1)];
+}
+
+/* Whether @way holds a final ACK of the tuple, which may not have become a connection yet. */
+static __always_inline bool validated_lately(const struct validated *way, __u64 hash, __u64 now_ms)
+{
+	return way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS;
+}
+
 static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
 {
 	__u32 bits = cookie_option_bits(claim->server_isn, claim->timestamps);

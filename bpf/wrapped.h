@@ -10,6 +10,7 @@
 
 #include "syn.h"
 #include "tcp.h"
+#include "validate.h"
 
 enum {
 	WRAPPED_MOST = 1 << 13, /* tags, or extension headers: no frame has room for more */
@@ -71,7 +72,8 @@ static __always_inline int wrapped_orphan(struct xdp_md *ctx, const struct wrapp
 {
 	const struct service *service;
 
-	if (known(syn->set, syn->hash))
+	if (known(syn->set, syn->hash) ||
+	    validated_lately(validated_way(syn->cpu, syn->hash), syn->hash, syn->now_ms))
 		return XDP_PASS;
 	service = service_find(ctx->ingress_ifindex, vlan, tuple);
 	if (!service || lookup_state(ctx, tuple, is_ipv4) != KERNEL_TCP_LISTEN ||

@@ -32,20 +32,6 @@ enum {
 	SETTLE_MS = 200,
 };
 
-/* A settled tuple is known (abi.h: struct known_note), or, where it no longer will be, not settled. */
-static void unsettle(struct known_note *note, const struct known_word *word, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		__u32 settled = __atomic_load_n(&note[i].settled, __ATOMIC_RELAXED);
-		const __u64 bits = known_bits((__u64)settled << 32);
-
-		/* Unless a program has just settled another one, which it marks first. */
-		if (settled && (__atomic_load_n(&word[i].bits, __ATOMIC_RELAXED) & bits) != bits)
-			__atomic_compare_exchange_n(&note[i].settled, &settled, 0, false, __ATOMIC_RELAXED,
-						    __ATOMIC_RELAXED);
-	}
-}
-
 /*
  * Empties the generation that is not asked, fills it with what the stack holds, and asks it from then on.
  * Bits that the programs set meanwhile go into both generations.
@@ -55,28 +41,19 @@ static int turn_generation(struct instance *instance)
 	const __u32 spare = !(instance->set.known_generation & 1);
 	const size_t count = (size_t)instance->set.known_mask + 1;
 	struct known_word *words, *word;
-	struct known_note *notes;
-	size_t size, notes_size;
+	size_t size;
 	int error;
 
 	words = instance_known_words(instance, &size);
 	if (!words)
 		return -errno;
-	notes = instance_known_notes(instance, &notes_size);
-	if (!notes) {
-		error = -errno;
-		munmap(words, size);
-		return error;
-	}
 	word = words + spare * count;
 	for (size_t i = 0; i < count; i++)
 		__atomic_store_n(&word[i].bits, 0, __ATOMIC_RELAXED);
+	munmap(words, size);
 	poll(NULL, 0, SETTLE_MS);
 	error = instance_refill(instance);
-	if (!error)
-		unsettle(notes, word, count);
-	munmap(notes, notes_size);
-	munmap(words, size);
+	error = error ?: instance_unsettle(instance);
 	if (error)
 		return error;
 	instance->set.known_generation = spare;

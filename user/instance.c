@@ -850,6 +850,41 @@ struct known_note *instance_known_notes(const struct instance *instance, size_t 
 			  ((size_t)instance->set.known_mask + 1) * sizeof(struct known_note), size);
 }
 
+static void unsettle(struct known_note *note, const struct known_word *word, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		__u32 settled = __atomic_load_n(&note[i].settled, __ATOMIC_RELAXED);
+		const __u64 bits = known_bits((__u64)settled << 32);
+
+		/* Unless a program has just settled another one, which it marks first. */
+		if (settled && (__atomic_load_n(&word[i].bits, __ATOMIC_RELAXED) & bits) != bits)
+			__atomic_compare_exchange_n(&note[i].settled, &settled, 0, false, __ATOMIC_RELAXED,
+						    __ATOMIC_RELAXED);
+	}
+}
+
+int instance_unsettle(const struct instance *instance)
+{
+	const size_t count = (size_t)instance->set.known_mask + 1;
+	size_t words_size, notes_size;
+	struct known_word *words = instance_known_words(instance, &words_size);
+	struct known_note *notes;
+	int error = 0;
+
+	if (!words)
+		return -errno;
+	notes = instance_known_notes(instance, &notes_size);
+	if (notes) {
+		unsettle(notes, words, count);
+		unsettle(notes, words + count, count);
+		munmap(notes, notes_size);
+	} else {
+		error = -errno;
+	}
+	munmap(words, words_size);
+	return error;
+}
+
 struct own_word *instance_own_words(const struct instance *instance, size_t *size)
 {
 	return map_mapped(instance->own_addresses, OWN_WORDS * sizeof(struct own_word), size);

@@ -145,6 +145,12 @@ bool instance_unanswered(const struct instance *instance, const struct service *
 int instance_refill(const struct instance *instance);
 
 /*
+ * A settled tuple is known (abi.h: struct known_note): takes back what is settled of tuples that are not,
+ * in either generation. Returns 0 or -errno.
+ */
+int instance_unsettle(const struct instance *instance);
+
+/*
  * Map the filter, both generations of its words, and the notes beside them: *size bytes, for munmap(). NULL
  * and errno if that fails.
  */

@@ -326,6 +326,30 @@ CASE("ten times full, then turned by run: what is gone is forgotten, what the st
 	netns_stop(daemon, SIGTERM, 3000);
 }
 
+static int settled(void)
+{
+	const size_t count = (size_t)env.set.known_mask + 1, size = count * sizeof(struct known_note);
+	struct known_note *note = mmap(NULL, size, PROT_READ, MAP_SHARED, env.known_notes, 0);
+	int settled = 0;
+
+	REQUIRE(note != MAP_FAILED, "%s", strerror(errno));
+	for (size_t i = 0; i < count; i++)
+		settled += !!note[i].settled;
+	munmap(note, size);
+	return settled;
+}
+
+CASE("a filter emptied by hand: after attach no tuple is settled that is not known")
+{
+	empty_filter();
+	settle(&spreads[0], 10000);
+	REQUIRE(settled() > 5000);
+	netns_must(env.pair.server,
+		   PROGRAM " attach " SERVER_IF " --port %d-%d --firewall-checked --pin-path %s", PORT,
+		   PORT_LAST, env.pins);
+	EXPECT(settled() < 100, "%d tuples are settled still", settled());
+}
+
 int main(int argc, char **argv)
 {
 	return report_main(argc, argv, environment_new);

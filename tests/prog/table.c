@@ -1365,6 +1365,29 @@ CASE("data ahead of a lost final ACK is dropped, not passed into a reset")
 	}
 }
 
+static void set_guard(const char *guard)
+{
+	netns_must(env.pair.server, "build/xdp-handshake set " SERVER_IP4 ":%d guard=%s --pin-path %s",
+		   PORT, guard, env.pins);
+	admit(IPV4, PORT, NULL);
+}
+
+CASE("with guard, a fragment of nobody's ends here, and one right behind a final ACK does not")
+{
+	struct deal deal;
+	struct tcp_spec fragment;
+
+	set_guard("on");
+	settle_epoch();
+	deal = deal_of(IPV4, &with_timestamps, 0, 20);
+	fragment = deal.ack;
+	fragment.more_fragments = fragment.no_df = true;
+	expect_ack("before the ACK", &fragment, COUNTER_stray_dropped_guard, XDP_DROP);
+	expect_validated("the ACK", env.xdp, &deal, COUNTER_ack_validated);
+	expect_ack("behind it", &fragment, COUNTER_none, XDP_PASS);
+	set_guard("off");
+}
+
 /* ---- what the stack holds ---- */
 
 static void filter_empty(void)
