@@ -47,22 +47,22 @@ static __always_inline __u32 window_fitting(__u32 space, __u32 segment)
  * each: from the window that it has shown to a client with timestamps, or without (@timestamps), follows
  * the other. And the request socket's window will count in segments of its own MSS, and may never be
  * smaller than announced: hence window_of, by MSS.
+ * A global function: the verifier looks at its many ways once. @room: what the listener has for a window.
  */
-static __always_inline void synack_windows(struct service_synack *synack, bool is_ipv4, __u32 window,
-					   bool timestamps, struct tcp_sock *listener)
+__noinline int synack_windows(struct service_synack *synack, bool is_ipv4, __u32 window, bool timestamps,
+			      __u32 room)
 {
-	__u32 space = listener->inet_conn.icsk_inet.sk.sk_rcvbuf, clamp = listener->window_clamp;
-	__u32 mss = synack->mss > 12 ? synack->mss : 13, most, largest, other;
-	__u32 unit = timestamps ? mss - 12 : mss, other_unit = timestamps ? mss : mss - 12;
+	const __u32 most = room > 65535 ? 65535 : room;
+	__u32 mss, unit, other_unit, largest, other;
 	bool by_segments;
 
-	if (bpf_core_field_exists(listener->scaling_ratio))
-		space = (__u64)space * listener->scaling_ratio >> 8;
-	if (clamp && clamp < space)
-		space = clamp;
-	most = space > 65535 ? 65535 : space;
-	if (window_fitting(space, unit) == window)
-		other = window_fitting(space, other_unit);
+	if (!synack)
+		return 0;
+	mss = synack->mss > 12 ? synack->mss : 13;
+	unit = timestamps ? mss - 12 : mss;
+	other_unit = timestamps ? mss : mss - 12;
+	if (window_fitting(room, unit) == window)
+		other = window_fitting(room, other_unit);
 	else
 		other = window % unit ? window : window_fitting(window, other_unit);
 	largest = window > other ? window : other;
@@ -80,6 +80,17 @@ static __always_inline void synack_windows(struct service_synack *synack, bool i
 	}
 	synack->window = timestamps || !(synack->granted & OPTION_TIMESTAMPS) ? window : other;
 	synack->window_plain = timestamps ? other : window;
+	return 0;
+}
+
+/* How much room for a window the listener's buffer has, its clamp observed. */
+static __always_inline __u32 listener_room(struct tcp_sock *listener)
+{
+	__u32 room = listener->inet_conn.icsk_inet.sk.sk_rcvbuf, clamp = listener->window_clamp;
+
+	if (bpf_core_field_exists(listener->scaling_ratio))
+		room = (__u64)room * listener->scaling_ratio >> 8;
+	return clamp && clamp < room ? clamp : room;
 }
 
 /* What this SYN-ACK shows. Fields that it does not show keep what an earlier one showed. */
@@ -290,7 +301,7 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 		service->traits = listener_traits(listener);
 		synack_read(&service->synack, packet, options, listener);
 		synack_windows(&service->synack, packet->is_ipv4, host16(packet->tcp->window),
-			       options->has_timestamps, listener);
+			       options->has_timestamps, listener_room(listener));
 	}
 	if (canary)
 		canary_answer(service, packet, now_ms);

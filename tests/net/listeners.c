@@ -1618,7 +1618,7 @@ static int hand_over_on_and_on(void *arg)
  */
 CASE("a port handed over two hundred times a second: no more connections fail than natively")
 {
-	enum { CONNECTIONS = 100000, CHANCE = 4 };
+	enum { CONNECTIONS = 50000, CHANCE = 3 };
 	struct product product = product_new(NULL, "--port 8080 --canary once");
 	struct handing handing[2];
 	long failed[2] = {};
