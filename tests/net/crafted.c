@@ -604,6 +604,7 @@ SPEC(wrong_checksum, syn->tcp_checksum_xor = 0x0100)
 SPEC(accurate_ecn, syn->flags |= AE | CWR | ECE)
 SPEC(md5, syn->options = options_text("mss 1460, nop, nop, raw 131200112233445566778899aabbccddeeff"))
 SPEC(small_mss, syn->options = options_linux(syn->saddr.family == AF_INET ? 535 : 1219, 7, 7))
+SPEC(windows, syn->options = options_windows(1460, 8))
 SPEC(windows_scale_3, syn->options = options_windows(1460, 3))
 SPEC(ecn, syn->flags |= ECE | CWR)
 SPEC(fast_open, syn->options = options_text("mss 1460, sack, ts 5 0, nop, ws 7, fastopen"))
@@ -735,6 +736,32 @@ static void policy_flood(struct bench *bench, const struct row *row, int port, i
 	product_must(&bench->product, command);
 }
 
+static void write_forging(const struct bench *bench, uint64_t until_ms)
+{
+	const struct forging forging = { .since_ms = 1, .until_ms = until_ms };
+	const __u32 zero = 0;
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/forgings", bench->product.pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_map_update_elem(fd, &zero, &forging, BPF_ANY), "%s: %s", path,
+		strerror(errno));
+	close(fd);
+}
+
+/* As if somebody tried cookies without timestamps: SYNs without them are the stack's then. */
+static void forge(struct bench *bench, const struct row *row, int port, int *listener)
+{
+	(void)row, (void)port, (void)listener;
+	write_forging(bench, (uint64_t)now_ms() + 60000);
+}
+
+static void forge_no_more(struct bench *bench)
+{
+	write_forging(bench, 0);
+}
+
 /* The flood's one tuple is in SYN-RECEIVED: its first SYN had data, which is the stack's to answer. */
 static void hold(struct bench *bench, const struct row *row, int port, int *listener)
 {
@@ -788,6 +815,8 @@ static const struct row rows[] = {
 	{ "a wrong checksum", REASON(checksum), 4, DROPPED, .spec = wrong_checksum },
 	{ "AccECN", REASON(control_bits), 4, DROPPED, .spec = accurate_ecn },
 	{ "TCP-MD5", REASON(signature), 4, DROPPED, .spec = md5 },
+	{ "no timestamps, while cookies of that kind are tried", REASON(forging), 4, DROPPED,
+	  .spec = windows, .begin = forge, .end = forge_no_more },
 	{ "a small MSS", REASON(mss), 4, DROPPED, .spec = small_mss },
 	{ "options that no cookie carries", REASON(option_uncarried), 4, ANSWERED,
 	  .spec = windows_scale_3 },

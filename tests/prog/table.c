@@ -1365,11 +1365,62 @@ CASE("data ahead of a lost final ACK is dropped, not passed into a reset")
 	}
 }
 
+static void filter_empty(void)
+{
+	const size_t size = 2 * ((size_t)env.set.known_mask + 1) * sizeof(struct known_word);
+	void *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_tuples, 0);
+
+	REQUIRE(words != MAP_FAILED, "known_tuples: %s", strerror(errno));
+	memset(words, 0, size);
+	munmap(words, size);
+}
+
 static void set_guard(const char *guard)
 {
 	netns_must(env.pair.server, "build/xdp-handshake set " SERVER_IP4 ":%d guard=%s --pin-path %s",
 		   PORT, guard, env.pins);
 	admit(IPV4, PORT, NULL);
+}
+
+CASE("with guard, fragments and priority tags of a connection are let pass, also where no filter knows it")
+{
+	struct tcp_spec segment = place_syn(IPV4, 0, PORT), wrapped;
+	struct sockaddr_in me;
+	socklen_t length = sizeof(me);
+	uint16_t port = PORT;
+	int client;
+
+	set_guard("on");
+	client = netns_call(env.pair.client, connect_in_ns, &port);
+	REQUIRE(client >= 0, "connect: %s", strerror(-client));
+	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
+	segment.saddr.v4 = me.sin_addr;
+	segment.sport = ntohs(me.sin_port);
+	segment.flags = ACK;
+	segment.seq = segment.ack = 1;
+	segment.options = options_ts(1, 2);
+	for (int known = 1; known >= 0; known--) {
+		if (!known)
+			filter_empty();
+		wrapped = segment;
+		wrapped.more_fragments = wrapped.no_df = true;
+		expect_ack("a fragment", &wrapped, COUNTER_none, XDP_PASS);
+		if (!known)
+			filter_empty();
+		wrapped = segment;
+		wrapped.vlans = 1;
+		wrapped.vlan[0] = 0xe000;
+		expect_ack("a priority tag", &wrapped, COUNTER_none, XDP_PASS);
+	}
+	close(client);
+	client = accept(env.listener, NULL, NULL);
+	close(client);
+	segment.sport = next_port();
+	wrapped = segment;
+	wrapped.vlans = 1;
+	wrapped.vlan[0] = 0xe000;
+	expect_ack("a priority tag of nobody's", &wrapped, COUNTER_stray_dropped_guard, XDP_DROP);
+	set_guard("off");
 }
 
 CASE("with guard, a fragment of nobody's ends here, and one right behind a final ACK does not")
@@ -1389,16 +1440,6 @@ CASE("with guard, a fragment of nobody's ends here, and one right behind a final
 }
 
 /* ---- what the stack holds ---- */
-
-static void filter_empty(void)
-{
-	const size_t size = 2 * ((size_t)env.set.known_mask + 1) * sizeof(struct known_word);
-	void *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_tuples, 0);
-
-	REQUIRE(words != MAP_FAILED, "known_tuples: %s", strerror(errno));
-	memset(words, 0, size);
-	munmap(words, size);
-}
 
 CASE("segments and SYNs of a connection that the stack has are the stack's")
 {
