@@ -236,6 +236,7 @@ void environment_new(void)
 	env.keys = open_pin("keys");
 	env.known_tuples = open_pin("known_tuples");
 	env.known_notes = open_pin("known_notes");
+	env.own_addresses = open_pin("own_addresses");
 	env.counters = open_pin("counters");
 	REQUIRE(!bpf_map_lookup_elem(env.settings, &zero, &env.set));
 	env.set.pass_budget = env.set.held_budget = PLENTY;

@@ -50,6 +50,7 @@ struct environment {
 	int keys;
 	int known_tuples;
 	int known_notes;
+	int own_addresses;
 	int counters;
 	int listener;
 	struct settings set;

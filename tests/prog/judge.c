@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #include "judge.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <netinet/in.h>
 
@@ -267,13 +269,28 @@ void judge_read(struct reading *r, const uint8_t *frame, size_t length, size_t l
 
 /* ---- SYNs ---- */
 
+/*
+ * An address of the host's own, or one in a million that is taken for one: then the stack decides. By the
+ * filter as the loader has written it; that its addresses are in there is shown by table and paths.
+ */
+static bool source_own(const struct address *remote)
+{
+	static const struct own_word *own;
+	const __u64 hash = address_hash(remote, env.set.hash_seed), bits = known_bits(hash);
+
+	if (!own)
+		own = mmap(NULL, OWN_WORDS * sizeof(*own), PROT_READ, MAP_SHARED, env.own_addresses, 0);
+	REQUIRE(own != MAP_FAILED, "own_addresses: %s", strerror(errno));
+	return (own[hash & (OWN_WORDS - 1)].bits & bits) == bits;
+}
+
 /* RFC 1122 section 3.2.1.3, RFC 6890, RFC 4291: what no answer could be sent to. */
 static bool source_answerable(const struct reading *r)
 {
 	const struct address *remote = &r->tuple.remote;
 	const uint32_t first = host32(remote->word[0]), last = host32(remote->word[3]);
 
-	if (address_equal(remote, &r->tuple.local))
+	if (address_equal(remote, &r->tuple.local) || source_own(remote))
 		return false;
 	if (r->ipv4)
 		return last >> 24 && last >> 24 != 127 && last >> 24 < 224;

@@ -994,6 +994,7 @@ static bool counted_elsewhere(enum counter counter)
 	case COUNTER_promote_ended_other_handshake:
 	case COUNTER_promote_dropped_other_handshake:
 	case COUNTER_promote_dropped_early:
+	case COUNTER_promote_dropped_closing:
 	case COUNTER_promote_failed_used:
 	case COUNTER_promote_failed_metadata:
 	case COUNTER_promote_reset:
