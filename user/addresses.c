@@ -33,11 +33,8 @@ static void add_broadcast(__u64 words[OWN_WORDS], const struct ifaddrs *at, __u6
 {
 	struct sockaddr_in in, mask;
 
-	if (!(at->ifa_flags & IFF_BROADCAST))
-		return;
-	if (at->ifa_broadaddr && at->ifa_broadaddr->sa_family == AF_INET)
-		add_ipv4(words, at->ifa_broadaddr, seed);
-	if (!at->ifa_netmask)
+	/* By its mask: where none was set, ifa_broadaddr is the peer's address (getifaddrs(3)). */
+	if (!(at->ifa_flags & IFF_BROADCAST) || !at->ifa_netmask)
 		return;
 	memcpy(&in, at->ifa_addr, sizeof(in));
 	memcpy(&mask, at->ifa_netmask, sizeof(mask));
