@@ -93,12 +93,8 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct bpf_prog;
-
 struct sock_reuseport {
 	__u16 num_socks;
-	struct bpf_prog *prog;
-	struct sock *socks[];
 };
 
 struct inode {

@@ -193,7 +193,7 @@ static __always_inline __u32 synack_shape(const struct packet *packet)
 
 /*
  * Whether the SYN-ACK goes by a route that is its client's alone, because of a lowered path MTU
- * (net/ipv4/route.c:rt_bind_exception(), net/ipv6/route.c:rt6_do_update_pmtu()). Any client may bring that
+ * (net/ipv4/route.c:rt_bind_exception(), net/ipv6/route.c:ip6_rt_cache_alloc()). Any client may bring that
  * about, and its MSS is nobody else's.
  */
 static __always_inline bool learn_path_mtu(struct __sk_buff *skb, bool is_ipv4)
@@ -291,12 +291,13 @@ static __always_inline void learn_service(struct __sk_buff *skb, const struct pa
 	}
 	/*
 	 * A route of one client's own (a tunnel) may have a smaller MSS: it becomes that of all only if the
-	 * next canary says the same; by a lowered path MTU, never.
+	 * next canary says the same; by a lowered path MTU, never. Then a listener that was replaced is not
+	 * read yet: until another client shows what it answers, its SYNs are the stack's.
 	 */
-	smaller = !replaced && options->mss < service->synack.mss;
+	smaller = options->mss < service->synack.mss;
 	of_client = smaller && learn_path_mtu(skb, packet->is_ipv4);
 	if (!of_client)
-		service->canary.smaller = smaller && !service->canary.smaller;
+		service->canary.smaller = smaller && !replaced && !service->canary.smaller;
 	if (!of_client && !service->canary.smaller) {
 		service->traits = listener_traits(listener);
 		synack_read(&service->synack, packet, options, listener);

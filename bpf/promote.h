@@ -22,8 +22,6 @@ enum {
 	PROMOTE_DROP = 2,  /* TC_ACT_SHOT */
 	/* Ethernet with tags, IPv6 with some extension headers, TCP: of the longest kind that is likely. */
 	PROMOTE_HEADERS = 22 + 40 + 64 + 60,
-	PROMOTE_GROUP_MAX = 4, /* members */
-	PROMOTE_GROUP_TRIES = 16,
 	PROMOTE_BATCH_MS = 2, /* where a segment cannot go round: how long its batch may take */
 };
 
@@ -144,53 +142,10 @@ static __always_inline bool promote_in_batch(const struct cpu *cpu, __u64 hash, 
 	return cpu->promoted_hash == hash && now_ms - cpu->promoted_ms <= PROMOTE_BATCH_MS;
 }
 
-/* A remote port with which the lookup finds @member of a SO_REUSEPORT group, if it is not the tuple's own.
- * A global function: verified once. */
-__noinline int promote_port_of(struct __sk_buff *skb, const struct tuple *tuple, int is_ipv4, __u64 member)
-{
-	if (!tuple)
-		return 0;
-	for (__u16 n = 0; n < PROMOTE_GROUP_TRIES; n++) {
-		const __be16 port = tuple->remote_port ^ be16_from(n);
-		struct bpf_sock *found = lookup_exact(skb, tuple, is_ipv4, port);
-		__u64 at = (__u64)found;
-
-		if (found)
-			bpf_sk_release(found);
-		if (at == member)
-			return raw16(port);
-	}
-	return raw16(tuple->remote_port);
-}
-
 /*
- * Of a SO_REUSEPORT group with a program that chooses, the lookup finds any member: it does not run the
- * program. The stack does; but if the member that it is given is closed before that, then the connection
- * goes with that member, while natively it would be another one's from its SYN on. So the member that came
- * last is looked for: a server that hands its port over closes the earlier one. In groups of more than a
- * few, where that is one of many, it is left to chance.
- * Yields the remote port that finds it, or the tuple's own.
+ * The listener is closed in this moment. Another one of its SO_REUSEPORT group may be there, to which the
+ * connection would have belonged natively from its SYN on: the next lookup finds it.
  */
-static __always_inline __be16 promote_port(struct __sk_buff *skb, const struct tuple *tuple, bool is_ipv4,
-					   struct bpf_sock *found)
-{
-	struct tcp_sock *listener = bpf_skc_to_tcp_sock(found);
-	struct sock_reuseport *group = listener ? listener->inet_conn.icsk_inet.sk.sk_reuseport_cb : NULL;
-	__u64 last = 0;
-	__u16 members;
-
-	if (!group || !group->prog)
-		return tuple->remote_port;
-	members = group->num_socks;
-	if (members < 2 || members > PROMOTE_GROUP_MAX ||
-	    bpf_probe_read_kernel(&last, sizeof(last),
-				  (void *)group + bpf_core_field_offset(group->socks) +
-					  (members - 1) * sizeof(last)))
-		return tuple->remote_port;
-	return (XDPH_FORCE __be16)promote_port_of(skb, tuple, is_ipv4, last);
-}
-
-/* The listener is closed in this moment. Another one may be there: the next lookup finds it. */
 static __always_inline int promote_closing(struct __sk_buff *skb, const struct packet *packet,
 					   bool requeued)
 {
@@ -220,20 +175,6 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		return PROMOTE_NEXT;
 	}
 	state = found->state;
-	if (state == KERNEL_TCP_LISTEN) {
-		__be16 port = promote_port(skb, tuple, packet->is_ipv4, found);
-
-		barrier_var(port);
-		if (port != tuple->remote_port) {
-			bpf_sk_release(found);
-			found = lookup_exact(skb, tuple, packet->is_ipv4, port);
-			if (!found)
-				return promote_closing(skb, packet, requeued);
-			/* Not a connection: it would be that of another client. */
-			if (found->state != KERNEL_TCP_LISTEN)
-				state = KERNEL_TCP_CLOSE;
-		}
-	}
 	if (state == KERNEL_TCP_CLOSE) {
 		bpf_sk_release(found);
 		return promote_closing(skb, packet, requeued);

@@ -998,9 +998,11 @@ static int go_live(struct attachment *attachment)
 		return fail("cannot write the ports: %s", strerror(-error));
 	/* Also where nothing is new: somebody may have written to the filter. */
 	error = instance_refill(&attachment->instance);
-	error = error ?: instance_unsettle(&attachment->instance);
 	if (error)
 		return fail("cannot list the stack's connections: %s; attach again", strerror(-error));
+	error = instance_unsettle(&attachment->instance);
+	if (error)
+		return fail("cannot map the filter: %s; attach again", strerror(-error));
 	error = addresses_store(&attachment->instance);
 	if (error)
 		return fail("cannot write the host's addresses: %s", strerror(-error));

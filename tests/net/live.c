@@ -25,6 +25,7 @@
 #include <bpf/bpf.h>
 
 #include "abi.h"
+#include "checksum.h"
 #include "product.h"
 
 enum {
@@ -489,21 +490,15 @@ struct icmp6 {
 	struct icmp6_hdr of;
 } __attribute__((packed));
 
-static uint32_t add_words(uint32_t sum, const void *bytes, size_t size)
+static uint16_t sum_of(uint64_t sum, const void *bytes, size_t size)
 {
-	for (size_t i = 0; i + 1 < size; i += 2) {
+	for (size_t i = 0; i < size; i += 2) {
 		uint16_t word;
 
 		memcpy(&word, (const char *)bytes + i, sizeof(word));
 		sum += word;
 	}
-	return sum;
-}
-
-static uint16_t fold(uint32_t sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t) ~(sum + (sum >> 16));
+	return csum_field(sum);
 }
 
 /* "Fragmentation needed" (RFC 1191) from the client itself: its path takes no packets above @mtu. */
@@ -517,16 +512,16 @@ static void lower_path4(struct wire *wire, const char *client, int mtu)
 	frame.ip.tot_len = htons(sizeof(frame) - offsetof(struct icmp4, ip));
 	inet_pton(AF_INET, client, &frame.ip.saddr);
 	inet_pton(AF_INET, SERVER_IP4, &frame.ip.daddr);
-	frame.ip.check = fold(add_words(0, &frame.ip, sizeof(frame.ip)));
+	frame.ip.check = sum_of(0, &frame.ip, sizeof(frame.ip));
 	frame.icmp = (struct icmphdr){ .type = ICMP_DEST_UNREACH, .code = ICMP_FRAG_NEEDED };
 	frame.icmp.un.frag.mtu = htons((uint16_t)mtu);
 	frame.about = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_ICMP };
 	frame.about.tot_len = htons(1500);
 	frame.about.saddr = frame.ip.daddr;
 	frame.about.daddr = frame.ip.saddr;
-	frame.about.check = fold(add_words(0, &frame.about, sizeof(frame.about)));
+	frame.about.check = sum_of(0, &frame.about, sizeof(frame.about));
 	frame.of.type = ICMP_ECHOREPLY;
-	frame.icmp.checksum = fold(add_words(0, &frame.icmp, sizeof(frame) - offsetof(struct icmp4, icmp)));
+	frame.icmp.checksum = sum_of(0, &frame.icmp, sizeof(frame) - offsetof(struct icmp4, icmp));
 	wire_send_bytes(wire, &frame, sizeof(frame));
 }
 
@@ -537,14 +532,16 @@ static void lower_path6(struct wire *wire, const char *client, int mtu)
 					.h_source = "\x02\x77\0\0\0\x02",
 					.h_proto = htons(ETH_P_IPV6) } };
 	const uint16_t length = sizeof(frame) - offsetof(struct icmp6, icmp);
-	uint32_t sum;
+	__be32 from[4], to[4];
 
 	frame.ip.ip6_flow = htonl(0x60000000);
 	frame.ip.ip6_plen = htons(length);
 	frame.ip.ip6_nxt = IPPROTO_ICMPV6;
 	frame.ip.ip6_hlim = 64;
-	inet_pton(AF_INET6, client, &frame.ip.ip6_src);
-	inet_pton(AF_INET6, SERVER_IP6, &frame.ip.ip6_dst);
+	inet_pton(AF_INET6, client, from);
+	inet_pton(AF_INET6, SERVER_IP6, to);
+	memcpy(&frame.ip.ip6_src, from, sizeof(from));
+	memcpy(&frame.ip.ip6_dst, to, sizeof(to));
 	frame.icmp.icmp6_type = ICMP6_PACKET_TOO_BIG;
 	frame.icmp.icmp6_mtu = htonl((uint32_t)mtu);
 	frame.about = frame.ip;
@@ -552,8 +549,8 @@ static void lower_path6(struct wire *wire, const char *client, int mtu)
 	frame.about.ip6_src = frame.ip.ip6_dst;
 	frame.about.ip6_dst = frame.ip.ip6_src;
 	frame.of.icmp6_type = ICMP6_ECHO_REPLY;
-	sum = add_words(htons(IPPROTO_ICMPV6) + htons(length), &frame.ip.ip6_src, 32);
-	frame.icmp.icmp6_cksum = fold(add_words(sum, &frame.icmp, length));
+	frame.icmp.icmp6_cksum = sum_of(csum_pseudo_ipv6(from, to, IPPROTO_ICMPV6, length), &frame.icmp,
+					length);
 	wire_send_bytes(wire, &frame, sizeof(frame));
 }
 
@@ -586,6 +583,8 @@ CASE("a client that lowers its path MTU, and sends all SYNs: the MSS for others 
 		EXPECT_EQ(mss_for(&bench, LOWERED, f, NATIVE), lowered[f], "%s: natively", family[f]);
 		EXPECT_EQ(mss_for(&bench, OTHER, f, NATIVE), usual[f], "%s: another one natively",
 			  family[f]);
+		/* The listener is both families'. */
+		mss_for(&bench, OTHER, f, PROTECTED);
 		before = ends_of(&bench);
 		/* More than two canaries in a row are its own. */
 		for (int n = 0; n < 5; n++) {
@@ -595,6 +594,19 @@ CASE("a client that lowers its path MTU, and sends all SYNs: the MSS for others 
 		EXPECT(ends_of(&bench).canaries >= before.canaries + 4, "%s: the canaries were others'",
 		       family[f]);
 		EXPECT_EQ(mss_for(&bench, OTHER, f, PROTECTED), usual[f], "%s: another one", family[f]);
+		/* Nor where the listener has other options, and the first SYN after that is its. */
+		for (int i = 0; i < 2; i++) {
+			const int rcvbuf = 30000 + 10000 * f;
+
+			REQUIRE(!setsockopt(bench.listeners[i], SOL_SOCKET, SO_RCVBUF, &rcvbuf,
+					    sizeof(rcvbuf)));
+		}
+		EXPECT_EQ(mss_for(&bench, LOWERED, f, PROTECTED), lowered[f], "%s: passed", family[f]);
+		before = ends_of(&bench);
+		for (int n = 0; n < 3; n++)
+			EXPECT_EQ(mss_for(&bench, OTHER, f, PROTECTED), usual[f],
+				  "%s: another one, %d, with other options", family[f], n);
+		EXPECT(ends_of(&bench).answered > before.answered, "%s: never answered again", family[f]);
 	}
 	end(&bench);
 }

@@ -460,7 +460,7 @@ CASE("SYNs from another address of the host's own: never answered, as natively, 
 		"%s", netns_said());
 	for (int i = 0; i < 2; i++) {
 		const long long passed = counter(&product, "syn_passed_source");
-		long long answered;
+		long long answered, passed_peer;
 
 		product_admit(&product, server_ip[i], PORT);
 		answered = counter(&product, "syn_answered");
@@ -477,6 +477,14 @@ CASE("SYNs from another address of the host's own: never answered, as natively, 
 				4000),
 		       "%s: still answered", late[i]);
 		EXPECT(!source_gets_answer(wire, late[i], i), "%s: answered", late[i]);
+		/* A point-to-point peer is another host, and its SYNs are answered. */
+		if (!i) {
+			netns_must(server, "ip addr add 10.77.10.1 peer 10.77.10.2/32 dev " SERVER_IF);
+			passed_peer = counter(&product, "syn_passed_source");
+			poll(NULL, 0, 2200); /* two turns */
+			source_gets_answer(wire, "10.77.10.2", i);
+			EXPECT_EQ(counter(&product, "syn_passed_source"), passed_peer, "the peer");
+		}
 		/* And when it is another host's again, that one is served. */
 		netns_must(server, "ip addr del %s/%d dev " SERVER_IF, late[i], i ? 64 : 24);
 		EXPECT(WAIT_FOR(source_gets_answer(wire, late[i], i), 4000), "%s: not answered", late[i]);

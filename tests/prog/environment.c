@@ -21,8 +21,6 @@ enum {
 	VLAN_INNER = 5,
 };
 
-#define PROGRAM "build/xdp-handshake"
-
 struct environment env;
 
 const char *const counter_names[COUNTERS + 1] = {

@@ -57,6 +57,8 @@ struct environment {
 	struct facts facts[PLACES]; /* of port PORT */
 };
 
+#define PROGRAM "build/xdp-handshake"
+
 extern struct environment env;
 
 /* For report_main(): all of the above, port PORT admitted in all places. */

@@ -21,8 +21,6 @@
 
 #include "environment.h"
 
-#define PROGRAM "build/xdp-handshake"
-
 enum {
 	NOMINAL = 131072, /* attach without --connections */
 	PROBES = 50000,	  /* an estimate of 1 % is then right within 0.05 % */

@@ -1377,8 +1377,8 @@ static void filter_empty(void)
 
 static void set_guard(const char *guard)
 {
-	netns_must(env.pair.server, "build/xdp-handshake set " SERVER_IP4 ":%d guard=%s --pin-path %s",
-		   PORT, guard, env.pins);
+	netns_must(env.pair.server, PROGRAM " set " SERVER_IP4 ":%d guard=%s --pin-path %s", PORT, guard,
+		   env.pins);
 	admit(IPV4, PORT, NULL);
 }
 
