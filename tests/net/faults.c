@@ -1472,8 +1472,14 @@ CASE("detach of another layout waits, and meanwhile it is detached, or attached 
 		if (i)
 			break;
 		waiting = detach_start();
-		/* However long it takes to attach. */
+		/* However long it takes to attach. Not while it has the lock, which nobody else would get.
+		 */
 		REQUIRE(!kill(-waiting, SIGSTOP));
+		while (netns_sh(NULL, "flock -n %s true", product.pins)) {
+			REQUIRE(!kill(-waiting, SIGCONT));
+			nap();
+			REQUIRE(!kill(-waiting, SIGSTOP));
+		}
 	}
 	hand = hand_new(wire, 6, client_port++, SERVER_IP4, PORT, true);
 	REQUIRE(hand_syn(&hand));
