@@ -75,14 +75,48 @@ enum {
 
 	FLOODS = 4,
 	EPOCH_SECONDS = 4,
-	GRACE_MS = 200, /* handshakes in flight when a listener retires */
+	/* For handshakes in flight when a listener retires: those by way of the stack have it by name. */
+	GRACE_MS = 1500,
 
-	REASON = 160,
+	/* What a flood has put into the stack's SYN queue is gone, by tcp_synack_retries. */
+	STACK_MS = 4000,
+
+	REASON = 400,
+	ODD_MS = 5000,
 	RETIRED = 64,
 	ATTACH_MS = 60000, /* the verifier takes seconds, and others use the machine as well */
 };
 
 /* ---- what the processes share ---- */
+
+/* What is done beside the load; each is kept by a process: commands wait for one another. */
+enum deed {
+	ROTATE,
+	ATTACH,
+	KILL,
+	POLICY,
+	OPTIONS,
+	HAND_OVER,
+	DEEDS,
+};
+
+static const struct {
+	const char *name;
+	int pace_ms; /* of pauses: on average */
+	int least;   /* in a minute, however busy the machine */
+} deeds[DEEDS] = {
+	[ROTATE] = { "keys rotated", 6000, 4 },	    [ATTACH] = { "attached over it", 6000, 2 },
+	[KILL] = { "daemons killed", 6000, 4 },	    [POLICY] = { "policies set", 700, 6 },
+	[OPTIONS] = { "sysctls changed", 500, 15 }, [HAND_OVER] = { "servers handed over", 1500, 6 },
+};
+
+/* Where clients are. */
+enum place {
+	PLACE_NEAR,
+	PLACE_FAR, /* by one path that loses segments, or by the other */
+	PLACE_FAR_TOO,
+	PLACES,
+};
 
 /* Of one port. */
 struct tally {
@@ -95,11 +129,16 @@ struct tally {
 
 struct shared {
 	bool over;
-	bool shadow; /* so that the stack has the flood, and clients far away wait */
+	bool shadow;	  /* the stack has the flood */
+	int64_t brief_ms; /* until when its SYN queue is full, and clients are brief */
 	struct tally counted, native;
 	long noise; /* connections to listeners that come and go, whatever became of them */
 	long transfer_rounds;
-	long done[8]; /* by enum deed */
+	long done[DEEDS];
+	int64_t begun_ms[DEEDS]; /* the last time */
+	int listeners;		 /* of the ports that are there for good */
+	int connecting[PLACES];	 /* handshakes under way */
+	bool changing[PLACES];	 /* its sysctls, so that none begins */
 	char reasons[8][REASON];
 	long reason_count;
 };
@@ -108,21 +147,40 @@ static struct shared *shared;
 
 #define SHARED_ADD(field, number) __atomic_fetch_add(&shared->field, number, __ATOMIC_RELAXED)
 
+/* Whether the kernel's cookies may have answered the SYN of a connection begun at @begin_ms. */
+static bool to_be_brief(int64_t begin_ms)
+{
+	return __atomic_load_n(&shared->brief_ms, __ATOMIC_RELAXED) >= begin_ms;
+}
+
 static bool over(void)
 {
 	return __atomic_load_n(&shared->over, __ATOMIC_RELAXED);
 }
 
+/* And what was done shortly before: one of these may be why. */
 __attribute__((format(printf, 1, 2))) static void note_oddity(const char *format, ...)
 {
 	const long number = SHARED_ADD(reason_count, 1);
+	char *text = shared->reasons[number];
 	va_list list;
+	size_t have;
 
 	if (number >= (long)(sizeof(shared->reasons) / sizeof(*shared->reasons)))
 		return;
 	va_start(list, format);
-	vsnprintf(shared->reasons[number], REASON, format, list);
+	vsnprintf(text, REASON, format, list);
 	va_end(list);
+	for (enum deed deed = 0; deed < DEEDS; deed++) {
+		const int64_t ms = now_ms() - shared->begun_ms[deed];
+
+		have = strlen(text);
+		if (ms < ODD_MS)
+			snprintf(text + have, REASON - have, "; %s %lld ms ago", deeds[deed].name,
+				 (long long)ms);
+	}
+	have = strlen(text);
+	snprintf(text + have, REASON - have, "; policy %s", shared->shadow ? "shadow" : "not shadow");
 }
 
 /* Each process its own. */
@@ -267,6 +325,7 @@ static int serve(void *arg)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	epoll_ctl(epoll, EPOLL_CTL_ADD, signals, &event);
+	SHARED_ADD(listeners, 1);
 	if (write(server->told, "", 1) != 1)
 		return 1;
 	while (listener >= 0 || open) {
@@ -298,6 +357,7 @@ static int serve(void *arg)
 			open += serve_accept(server, listener, epoll);
 			close(listener);
 			listener = -1;
+			SHARED_ADD(listeners, -1);
 		}
 	}
 	return 0;
@@ -308,7 +368,7 @@ static int serve(void *arg)
 struct client {
 	int number;
 	int port;
-	bool is_far; /* by a path that loses segments: waits while the stack has the flood */
+	enum place place;
 	struct tally *tally;
 };
 
@@ -353,11 +413,14 @@ static bool read_all(int fd, void *bytes, size_t size)
 	return true;
 }
 
-/* One message there and back. NULL, or what went wrong: then errno tells more, if it is not 0. */
-static const char *say(int fd, bool server_closes, struct tally *tally)
+/*
+ * One message there and back, of one segment if it is to be a @brief one. NULL, or what went wrong: then
+ * errno tells more, if it is not 0.
+ */
+static const char *say(int fd, bool server_closes, bool brief, struct tally *tally)
 {
 	static struct message message, echo;
-	const uint32_t length = below(4) ? 1 + below(512) : 1 + below(MESSAGE_MAX);
+	const uint32_t length = below(4) || brief ? 1 + below(512) : 1 + below(MESSAGE_MAX);
 	const size_t whole = 4 + length;
 
 	message.length = length | (server_closes ? SERVER_CLOSES : 0);
@@ -379,10 +442,10 @@ static const char *say(int fd, bool server_closes, struct tally *tally)
 }
 
 /* A connection from its first segment to its last. NULL, or what went wrong. */
-static const char *converse(int fd, struct tally *tally)
+static const char *converse(int fd, bool brief, struct tally *tally)
 {
 	const bool server_closes = below(2);
-	const char *why = say(fd, server_closes, tally);
+	const char *why = say(fd, server_closes, brief, tally);
 	char byte;
 
 	if (why)
@@ -404,6 +467,30 @@ static const char *family_of(int number)
 	return number & 1 ? "IPv6" : "IPv4";
 }
 
+/*
+ * Our kernel asks tcp_window_scaling when a SYN leaves and once more when its SYN-ACK comes. Changed
+ * between the two, the ends reckon with windows of different scales, with us and without, and 63 bytes
+ * cross the path at a time.
+ */
+static int client_connect_settled(const struct client *client, const char *address)
+{
+	bool *changing = &shared->changing[client->place];
+	int *connecting = &shared->connecting[client->place], fd, error;
+
+	for (;;) {
+		__atomic_fetch_add(connecting, 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(changing, __ATOMIC_SEQ_CST))
+			break;
+		__atomic_fetch_add(connecting, -1, __ATOMIC_SEQ_CST);
+		poll(NULL, 0, 5);
+	}
+	fd = client_connect(address, client->port);
+	error = errno;
+	__atomic_fetch_add(connecting, -1, __ATOMIC_SEQ_CST);
+	errno = error;
+	return fd;
+}
+
 /* One connection after the other. */
 static int connect_on_and_on(void *arg)
 {
@@ -412,10 +499,6 @@ static int connect_on_and_on(void *arg)
 
 	random_state = (uint64_t)client->number + 1;
 	while (!over()) {
-		if (client->is_far && __atomic_load_n(&shared->shadow, __ATOMIC_RELAXED)) {
-			poll(NULL, 0, CLIENT_PAUSE_MS);
-			continue;
-		}
 		const int which = (int)below(2);
 		const int64_t begin = now_ms();
 		struct sockaddr_in6 local = {};
@@ -424,16 +507,17 @@ static int connect_on_and_on(void *arg)
 		int fd, error;
 
 		__atomic_fetch_add(&tally->connects, 1, __ATOMIC_RELAXED);
-		fd = client_connect(address_of(which), client->port);
+		fd = client_connect_settled(client, address_of(which));
 		if (fd >= 0)
-			why = converse(fd, tally);
+			why = converse(fd, to_be_brief(begin), tally);
 		error = errno;
 		if (why) {
 			if (fd >= 0)
 				getsockname(fd, (void *)&local, &size);
-			note_oddity("port %d, %s, from port %u, after %lld ms: %s: %s", client->port,
-				    family_of(which), ntohs(local.sin6_port), (long long)(now_ms() - begin),
-				    why, error ? strerror(error) : "");
+			note_oddity("port %d, %s, %s, from port %u, after %lld ms: %s: %s", client->port,
+				    client->place ? "far away" : "near", family_of(which),
+				    ntohs(local.sin6_port), (long long)(now_ms() - begin), why,
+				    error ? strerror(error) : "");
 		}
 		close(fd);
 		__atomic_fetch_add(why ? &tally->failed : &tally->ok, 1, __ATOMIC_RELAXED);
@@ -451,13 +535,13 @@ static int transfer_on_and_on(void *arg)
 	random_state = 1000;
 	for (int i = 0; i < TRANSFERS; i++) {
 		__atomic_fetch_add(&client->tally->connects, 1, __ATOMIC_RELAXED);
-		fds[i] = client_connect(address_of(i), client->port);
+		fds[i] = client_connect_settled(client, address_of(i));
 		if (fds[i] < 0)
 			note_oddity("transfer %d: connect: %s", i, strerror(errno));
 	}
 	while (!over()) {
 		for (int i = 0; i < TRANSFERS; i++) {
-			const char *why = fds[i] < 0 ? NULL : say(fds[i], false, client->tally);
+			const char *why = fds[i] < 0 ? NULL : say(fds[i], false, false, client->tally);
 
 			if (!why)
 				continue;
@@ -613,27 +697,6 @@ static struct memory memory_look(const struct product *product, pid_t run)
 
 /* ---- the operator ---- */
 
-/* Kept by a process each: commands wait for one another. */
-enum deed {
-	ROTATE,
-	ATTACH,
-	KILL,
-	POLICY,
-	OPTIONS,
-	HAND_OVER,
-	DEEDS,
-};
-
-static const struct {
-	const char *name;
-	int pace_ms; /* of pauses: on average */
-	int least;   /* in a minute, however busy the machine */
-} deeds[DEEDS] = {
-	[ROTATE] = { "keys rotated", 6000, 4 },	    [ATTACH] = { "attached over it", 6000, 2 },
-	[KILL] = { "daemons killed", 6000, 4 },	    [POLICY] = { "policies set", 700, 6 },
-	[OPTIONS] = { "sysctls changed", 500, 30 }, [HAND_OVER] = { "servers handed over", 3000, 6 },
-};
-
 struct soak {
 	struct product product;
 	struct netns *far[2];
@@ -692,38 +755,45 @@ static pid_t run_start(const struct soak *soak, const char *output)
 }
 
 /*
- * Shadow leaves all of the flood to the stack, which then answers with its own cookies. Where a client's
- * bare ACK and first segment are both lost, its second segment draws an RST from those: at 5 % of loss,
- * three connections in a minute failed by that, none where we answer. So who is far away waits until it is
- * over.
+ * Shadow leaves all of the flood to the stack, which then answers with its own cookies. Those know a first
+ * segment by its sequence number alone: where a client's bare ACK and first segment are lost (a path that
+ * loses segments, a queue that overflows on a busy machine), and its last segment is sent again as a probe
+ * (RFC 8985), that draws an RST. Our own are tried on segments further back (ack_early()). So what clients
+ * say to the stack is brief: one segment is both.
  */
 static void set_policy(const struct soak *soak)
 {
-	static const char *const policies[] = { "always", "flood", "always", "shadow", "always", "flood" };
+	static const char *const policies[] = { "always", "flood",  "always", "flood",	"shadow", "always",
+						"flood",  "always", "flood",  "always", "flood" };
 	static const char *const guards[] = { "auto", "auto", "on", "off" };
 	static int number;
-	const char *policy = policies[number++ % 6];
+	const char *policy = policies[number++ % (sizeof(policies) / sizeof(*policies))];
 	const bool shadow = !strcmp(policy, "shadow");
 	char command[128];
 
-	if (shadow) {
-		__atomic_store_n(&shared->shadow, true, __ATOMIC_RELAXED);
-		/* SYNs on their way arrive. */
-		poll(NULL, 0, 4 * FAR_MS);
-	}
+	if (shadow)
+		__atomic_store_n(&shared->brief_ms, INT64_MAX, __ATOMIC_RELAXED);
 	snprintf(command, sizeof(command), "set *:%d policy=%s guard=%s", PORT, policy, guards[below(4)]);
 	product_must(&soak->product, command);
-	if (!shadow)
-		__atomic_store_n(&shared->shadow, false, __ATOMIC_RELAXED);
+	if (!shadow && shared->shadow)
+		__atomic_store_n(&shared->brief_ms, now_ms() + STACK_MS, __ATOMIC_RELAXED);
+	shared->shadow = shadow;
 }
 
 static void set_options(const struct soak *soak)
 {
 	static const char *const names[] = { "net.ipv4.tcp_sack", "net.ipv4.tcp_window_scaling",
 					     "net.ipv4.tcp_ecn" };
-	const struct netns *clients[] = { soak->product.pair.client, soak->far[0], soak->far[1] };
+	const struct netns *clients[PLACES] = { soak->product.pair.client, soak->far[0], soak->far[1] };
+	const unsigned int place = below(PLACES);
+	bool settled;
 
-	netns_sysctl(clients[below(3)], names[below(3)], below(4) ? "1" : "0");
+	__atomic_store_n(&shared->changing[place], true, __ATOMIC_SEQ_CST);
+	settled = WAIT_FOR(!__atomic_load_n(&shared->connecting[place], __ATOMIC_SEQ_CST), CLIENT_MS);
+	if (settled)
+		netns_sysctl(clients[place], names[below(3)], below(4) ? "1" : "0");
+	__atomic_store_n(&shared->changing[place], false, __ATOMIC_SEQ_CST);
+	REQUIRE(settled, "a handshake takes more than %d s", CLIENT_MS / 1000);
 }
 
 /* A daemon beside the one that stays: it attaches, turns, and is killed wherever that is. */
@@ -767,6 +837,7 @@ static int operate_on_and_on(void *arg)
 			poll(NULL, 0, 50);
 			continue;
 		}
+		shared->begun_ms[duty->deed] = now_ms();
 		do_deed(duty->soak, duty->deed);
 		SHARED_ADD(done[duty->deed], 1);
 		due = now_ms() + below(2 * pace_ms);
@@ -794,7 +865,7 @@ static void print_figures(const struct soak *soak, int64_t began)
 static void go_on(struct soak *soak, int seconds, struct memory *quarter, struct memory *end)
 {
 	const int64_t began = now_ms(), over = began + seconds * 1000;
-	int64_t printed = began, handed_over = began;
+	int64_t printed = began, hand_over_at = began;
 
 	while (!end->maps) {
 		/* Not while it turns; it may have to wait for its turn until another has attached. */
@@ -802,10 +873,14 @@ static void go_on(struct soak *soak, int seconds, struct memory *quarter, struct
 
 		REQUIRE(now_ms() < over + ATTACH_MS, "the daemon has %d files open and had %d",
 			open_files(soak->run), soak->idle_files);
-		if (now_ms() >= handed_over) {
+		/* Not to a third one: of three, the program of the group takes one that retires. */
+		if (now_ms() >= hand_over_at &&
+		    __atomic_load_n(&shared->listeners, __ATOMIC_RELAXED) == 2) {
+			shared->begun_ms[HAND_OVER] = now_ms();
 			hand_over(soak, &soak->server);
 			hand_over(soak, &soak->native);
-			handed_over = now_ms() + below(2 * (unsigned int)deeds[HAND_OVER].pace_ms);
+			hand_over_at = now_ms() + GRACE_MS +
+				       below(2 * (unsigned int)deeds[HAND_OVER].pace_ms);
 			shared->done[HAND_OVER]++;
 		}
 		if (idle && !quarter->maps && now_ms() >= began + seconds * 250)
@@ -957,7 +1032,7 @@ static void forward(const struct pair *pair)
 	netns_sysctl(pair->client, "net.ipv6.conf.all.forwarding", "1");
 }
 
-static pid_t client_start(const struct netns *ns, int (*fn)(void *), bool native, bool far)
+static pid_t client_start(const struct netns *ns, int (*fn)(void *), bool native, enum place place)
 {
 	static struct client clients[128];
 	static int number;
@@ -966,7 +1041,7 @@ static pid_t client_start(const struct netns *ns, int (*fn)(void *), bool native
 	REQUIRE(number < (int)(sizeof(clients) / sizeof(*clients)));
 	*client = (struct client){ .number = number++,
 				   .port = native ? NATIVE_PORT : PORT,
-				   .is_far = far,
+				   .place = place,
 				   .tally = native ? &shared->native : &shared->counted };
 	return netns_fork(ns, fn, client);
 }
@@ -979,13 +1054,14 @@ static int begin(struct soak *soak, pid_t processes[])
 	int count = 0;
 
 	for (int i = 0; i < CLIENTS + NATIVE_CLIENTS; i++)
-		processes[count++] = client_start(pair->client, connect_on_and_on, i >= CLIENTS, false);
+		processes[count++] = client_start(pair->client, connect_on_and_on, i >= CLIENTS,
+						  PLACE_NEAR);
 	for (int i = 0; i < FAR_CLIENTS + FAR_NATIVE_CLIENTS; i++)
 		processes[count++] = client_start(soak->far[i & 1], connect_on_and_on, i >= FAR_CLIENTS,
-						  true);
+						  PLACE_FAR + (i & 1));
 	for (int i = 0; i < NOISE_CLIENTS; i++)
-		processes[count++] = client_start(pair->client, connect_in_vain, false, false);
-	processes[count++] = client_start(pair->client, transfer_on_and_on, false, false);
+		processes[count++] = client_start(pair->client, connect_in_vain, false, PLACE_NEAR);
+	processes[count++] = client_start(pair->client, transfer_on_and_on, false, PLACE_NEAR);
 	processes[count++] = netns_fork(pair->server, listen_now_and_then, &soak->product);
 	for (enum deed deed = 0; deed < HAND_OVER; deed++) {
 		duties[deed] = (struct duty){ soak, deed };
@@ -1045,7 +1121,8 @@ static void soak_for(int seconds)
 	for (int i = 0; i < 2; i++)
 		product_admit(product, address_of(i), PORT);
 	poll(NULL, 0, 300); /* until the server has them all */
-	memset(shared, 0, sizeof(*shared));
+	memset(&shared->counted, 0, sizeof(shared->counted));
+	shared->reason_count = 0;
 	count = begin(&soak, processes);
 	begin_floods(product, seconds + 60, floods);
 	go_on(&soak, seconds, &quarter, &end);
