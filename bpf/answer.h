@@ -502,10 +502,10 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!(choice->granted & OPTION_TIMESTAMPS) && forging(syn.now_ms))
 		PASS_OR_DROP_SYN(&syn, forging, BUDGET_PASS);
 
-	if (syn.service->policy == POLICY_SHADOW)
-		PASS_SYN(&syn, shadow);
 	if (prefix_spent(set, syn.tuple, syn.now_ms))
 		DROP_SYN(&syn, prefix);
+	if (syn.shadow)
+		PASS_SYN(&syn, shadow);
 	/* The next ones of this tick need not ask all that again. */
 	if (cpu->tick_syns >= CLOCK_FLOOD - 1 && service_usual(syn.service, set, listener, syn.now_ms))
 		lately_note(lately_way(cpu, syn.tuple), cpu, ctx->ingress_ifindex, packet->vlan, syn.tuple,

@@ -37,7 +37,7 @@ struct syn {
 #define DROP_SYN(syn, reason)                                                                              \
 	do {                                                                                               \
 		if ((syn)->shadow)                                                                         \
-			PASS_SYN(syn, shadow);                                                             \
+			PASS_SYN(syn, shadow_drop);                                                        \
 		COUNT(syn_dropped_##reason);                                                               \
 		return XDP_DROP;                                                                           \
 	} while (0)

@@ -282,47 +282,62 @@ static int detach_unreadable(const char *pin_path, bool now)
 	return EXIT_DONE;
 }
 
-int command_detach(const struct command *command, int argc, char **argv)
+struct detach_options {
+	struct common_options common;
+	bool all, now; /* without `all`: the interfaces are argv[optind] and those behind */
+};
+
+static int detach_parse(const struct command *command, int argc, char **argv,
+			struct detach_options *options)
 {
 	static const struct option longs[] = { COMMON_LONG_OPTIONS,
 					       { "all", no_argument, NULL, OPT_ALL },
 					       { "now", no_argument, NULL, OPT_NOW },
 					       {} };
-	struct common_options common = { .pin_path = PIN_PATH };
-	struct chosen chosen = {};
-	bool all = false, now = false;
-	struct instance instance;
 	int option, code;
 
+	*options = (struct detach_options){ .common.pin_path = PIN_PATH };
 	while ((option = getopt_long(argc, argv, "vh", longs, NULL)) != -1) {
 		if (option == OPT_ALL) {
-			all = true;
+			options->all = true;
 		} else if (option == OPT_NOW) {
-			now = true;
+			options->now = true;
 		} else {
-			code = common_option(command, option, &common);
+			code = common_option(command, option, &options->common);
 			if (code >= 0)
 				return code;
 		}
 	}
-	if (all == (optind < argc))
+	if (options->all == (optind < argc))
 		return usage_fail("detach needs interfaces, or --all");
 	if (argc - optind > INTERFACES_MAX)
 		return usage_fail("more than %d interfaces", INTERFACES_MAX);
-	if (all && is_unreadable(common.pin_path)) {
-		code = detach_unreadable(common.pin_path, now);
+	return -1;
+}
+
+int command_detach(const struct command *command, int argc, char **argv)
+{
+	struct detach_options options;
+	struct chosen chosen = {};
+	struct instance instance;
+	int code = detach_parse(command, argc, argv, &options);
+
+	if (code >= 0)
+		return code;
+	if (options.all && is_unreadable(options.common.pin_path)) {
+		code = detach_unreadable(options.common.pin_path, options.now);
 		if (code >= 0)
 			return code;
 	}
-	code = instance_open(&instance, common.pin_path, false);
+	code = instance_open(&instance, options.common.pin_path, false);
 	if (code)
 		return code;
-	if (all)
+	if (options.all)
 		instance_each_interface(&instance, choose, &chosen);
 	else
 		code = choose_named(&instance, argv + optind, argc - optind, &chosen);
 	if (!code)
-		code = detach(&instance, &chosen, now);
+		code = detach(&instance, &chosen, options.now);
 	instance_close(&instance);
 	return code;
 }

@@ -283,7 +283,8 @@ static int explain_live(const struct explain_options *options)
 	return code;
 }
 
-int command_explain(const struct command *command, int argc, char **argv)
+static int explain_parse(const struct command *command, int argc, char **argv,
+			 struct explain_options *options)
 {
 	enum { OPT_PCAP = OPT_COMMAND, OPT_LIVE, OPT_PORT, OPT_WAIT };
 	static const struct option longs[] = {
@@ -294,32 +295,42 @@ int command_explain(const struct command *command, int argc, char **argv)
 		COMMON_LONG_OPTIONS,
 		{},
 	};
-	struct explain_options options = { .common.pin_path = PIN_PATH };
 	int option, code;
 
+	*options = (struct explain_options){ .common.pin_path = PIN_PATH };
 	while ((option = getopt_long(argc, argv, "vh", longs, NULL)) != -1) {
 		switch (option) {
-		case OPT_PCAP: options.pcap = optarg; break;
-		case OPT_LIVE: options.live = true; break;
+		case OPT_PCAP: options->pcap = optarg; break;
+		case OPT_LIVE: options->live = true; break;
 		case OPT_PORT:
-			if (!parse_number(optarg, 1, 65535, &options.port))
+			if (!parse_number(optarg, 1, 65535, &options->port))
 				return usage_fail("'%s' is no port: 1 to 65535", optarg);
 			break;
 		case OPT_WAIT:
-			if (!parse_number(optarg, 1, 86400, &options.seconds))
+			if (!parse_number(optarg, 1, 86400, &options->seconds))
 				return usage_fail("'%s' is no number of seconds: 1 to 86400", optarg);
 			break;
 		default:
-			code = common_option(command, option, &options.common);
+			code = common_option(command, option, &options->common);
 			if (code >= 0)
 				return code;
 		}
 	}
 	if (optind < argc)
 		return usage_fail("explain takes no argument: '%s'", argv[optind]);
-	if (!options.pcap == !options.live)
+	if (!options->pcap == !options->live)
 		return usage_fail("explain needs either --pcap FILE or --live");
-	if (options.pcap && options.seconds)
+	if (options->pcap && options->seconds)
 		return usage_fail("--wait goes with --live only");
+	return -1;
+}
+
+int command_explain(const struct command *command, int argc, char **argv)
+{
+	struct explain_options options;
+	int code = explain_parse(command, argc, argv, &options);
+
+	if (code >= 0)
+		return code;
 	return options.pcap ? explain_file(&options) : explain_live(&options);
 }

@@ -55,18 +55,30 @@ static int rotate(struct instance *instance)
 	return EXIT_DONE;
 }
 
-int command_key(const struct command *command, int argc, char **argv)
+static int key_parse(const struct command *command, int argc, char **argv, struct common_options *common,
+		     bool *rotating)
 {
-	struct common_options common = { .pin_path = PIN_PATH };
-	struct instance instance;
-	int code = common_parse(command, argc, argv, &common);
-	bool rotating;
+	int code;
 
+	*common = (struct common_options){ .pin_path = PIN_PATH };
+	code = common_parse(command, argc, argv, common);
 	if (code >= 0)
 		return code;
 	if (argc - optind != 1 || (strcmp(argv[optind], "rotate") && strcmp(argv[optind], "show")))
 		return usage_fail("key takes rotate or show");
-	rotating = !strcmp(argv[optind], "rotate");
+	*rotating = !strcmp(argv[optind], "rotate");
+	return -1;
+}
+
+int command_key(const struct command *command, int argc, char **argv)
+{
+	struct common_options common;
+	struct instance instance;
+	bool rotating = false;
+	int code = key_parse(command, argc, argv, &common, &rotating);
+
+	if (code >= 0)
+		return code;
 	code = instance_open(&instance, common.pin_path, false);
 	if (code)
 		return code;

@@ -65,6 +65,7 @@ static int turn_generation(struct instance *instance)
 struct memory {
 	__u32 turn_ms;
 	bool told;		       /* that the settings are damaged */
+	bool told_addresses;	       /* that the host's addresses cannot be read */
 	unsigned long long lost;       /* connections that found no room, so far */
 	unsigned long long changed_ms; /* when that was another number last */
 };
@@ -127,9 +128,12 @@ static int upkeep(const char *pin_path, struct memory *memory)
 		error = turn_generation(&instance);
 		if (error)
 			code = fail("cannot turn the filter's generation: %s", strerror(-error));
+		/* Those of the turn before stand: at worst, one that is new may be an impostor's. */
 		error = addresses_store(&instance);
-		if (error)
-			code = code ?: fail("cannot write the host's addresses: %s", strerror(-error));
+		if (error && !memory->told_addresses)
+			note("cannot read the host's addresses: %s; the next turn tries again",
+			     strerror(-error));
+		memory->told_addresses = error;
 		connections_sweep(&instance);
 		end_fullness(&instance, memory);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Command lines, words between bytes 0, as `attach`, `run`, `set` and `connections` read them. Whatever is
- * typed, it is taken within its bounds or refused in one line; nothing is done.
+ * Command lines, words between bytes 0, as all the commands with options of their own read them. Whatever
+ * is typed, it is taken within its bounds or refused in one line; nothing is done.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +15,11 @@
 #undef parse
 #undef print
 #include "../../user/cmd_attach.c"
+#include "../../user/cmd_detach.c"
+#define show explain_show
+#include "../../user/cmd_explain.c"
+#undef show
+#include "../../user/cmd_key.c"
 #include "../../user/cmd_set.c"
 
 enum {
@@ -159,17 +164,54 @@ int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
 	return -1;
 }
 
+/* What detach, explain and key go on to behind their command line, where nobody gets. */
+#pragma weak instance_drain_link
+#pragma weak instance_drain_program
+#pragma weak instance_each_interface
+#pragma weak instance_each_link
+#pragma weak instance_end_validation
+#pragma weak instance_epoch_ms
+#pragma weak instance_forget_interface
+#pragma weak instance_init
+#pragma weak instance_kind
+#pragma weak instance_link_read
+#pragma weak instance_lock_path
+#pragma weak instance_lock_there
+#pragma weak instance_path
+#pragma weak instance_remove
+#pragma weak instance_store_settings
+#pragma weak instance_unlock
+#pragma weak key_current
+#pragma weak key_fingerprint
+#pragma weak key_rotate
+#pragma weak note
+#pragma weak pcap_close
+#pragma weak pcap_datalink
+#pragma weak pcap_datalink_val_to_name
+#pragma weak pcap_geterr
+#pragma weak pcap_next_ex
+#pragma weak pcap_open_offline
+#pragma weak ring_buffer__consume
+#pragma weak ring_buffer__epoll_fd
+#pragma weak ring_buffer__free
+#pragma weak ring_buffer__new
+
 /* ---- the command lines ---- */
+
+/* -1: to go on, or what a refusal, or help, returns. */
+static bool is_taken(int code)
+{
+	require(code == -1	    ? !refusals
+		: code == EXIT_DONE ? !refusals
+				    : code == EXIT_USAGE && refusals == 1);
+	return code == -1;
+}
 
 static void try_attach(const struct command *command, int argc, char **argv)
 {
 	struct attach_options options;
-	int code = attach_parse(command, argc, argv, &options);
 
-	require(code == -1	    ? !refusals
-		: code == EXIT_DONE ? !refusals
-				    : code == EXIT_USAGE && refusals == 1);
-	if (code != -1)
+	if (!is_taken(attach_parse(command, argc, argv, &options)))
 		return;
 	require(options.interface_count > 0 && options.ports_given && !port_set_has(&options.ports, 0));
 	require(options.interfaces + options.interface_count == argv + argc);
@@ -188,24 +230,49 @@ static void try_connections(const struct command *command, int argc, char **argv
 {
 	struct common_options common = {};
 	struct filter filter = {};
-	int code = connections_parse(command, argc, argv, &common, &filter);
 
-	require(code == -1	    ? !refusals
-		: code == EXIT_DONE ? !refusals
-				    : code == EXIT_USAGE && refusals == 1);
-	if (code != -1)
+	if (!is_taken(connections_parse(command, argc, argv, &common, &filter)))
 		return;
 	require(filter.states >> STATES == 0 && !(filter.states >> STATE_LISTEN & 1));
 	require(filter.local.length <= 128 && filter.remote.length <= 128 && sort_key < SORT_KEYS);
 }
 
+static void try_explain(const struct command *command, int argc, char **argv)
+{
+	struct explain_options options;
+
+	if (!is_taken(explain_parse(command, argc, argv, &options)))
+		return;
+	require(optind == argc && !options.pcap != !options.live);
+	require(options.port <= 65535 && options.seconds <= 86400 && !(options.pcap && options.seconds));
+}
+
+static void try_key(const struct command *command, int argc, char **argv)
+{
+	struct common_options common;
+	bool rotating;
+
+	if (is_taken(key_parse(command, argc, argv, &common, &rotating)))
+		require(optind == argc - 1 && !strcmp(argv[optind], rotating ? "rotate" : "show"));
+}
+
+static void try_detach(const struct command *command, int argc, char **argv)
+{
+	struct detach_options options;
+
+	if (!is_taken(detach_parse(command, argc, argv, &options)))
+		return;
+	require(options.all ? optind == argc : argc > optind && argc - optind <= INTERFACES_MAX);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	static const struct command commands[] = {
-		{ .name = "attach" }, { .name = "run" }, { .name = "set" }, { .name = "connections" }
+		{ .name = "attach" },  { .name = "run" }, { .name = "set" },	{ .name = "connections" },
+		{ .name = "explain" }, { .name = "key" }, { .name = "detach" },
 	};
 	struct input input = { bytes, size };
-	const unsigned int which = (unsigned int)draw_number(&input, 1) % 4;
+	const unsigned int which = (unsigned int)draw_number(&input, 1) % 7;
 	const struct command *command = &commands[which];
 	char *words[WORDS + 1] = { (char *)command->name };
 	char *text = draw_text(&input);
@@ -224,7 +291,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		code = command_set(command, count, words);
 		require(code == EXIT_DONE ? !refusals : refusals == 1);
 		break;
-	default: try_connections(command, count, words);
+	case 3: try_connections(command, count, words); break;
+	case 4: try_explain(command, count, words); break;
+	case 5: try_key(command, count, words); break;
+	default: try_detach(command, count, words);
 	}
 	/* getopt has put them in another order, and lost none. */
 	for (int i = 0; i < count; i++)

@@ -14,7 +14,7 @@
  * - refused has none: the service is the stack's alone. Only what is promoted can bring that about.
  * - canary is one a second of each service by itself.
  * - no_key, draining, shadow are the administrator's doing, and shadow drops nothing (prog/table).
- * - no_room: no frame of veth's is without room; its budget is that of the others.
+ * - no_room: no frame of veth's is without room (prog/table).
  *
  * That listeners with DCTCP see their SYNs net/listeners shows; the budget is that of all kinds of
  * listener.

@@ -41,15 +41,20 @@ static bool awake(const struct product *product)
 	return is;
 }
 
-static void connects(const struct product *product, int number)
+static void connects_to(const struct product *product, const char *address, int number)
 {
 	for (int i = 0; i < number; i++) {
-		int fd = tcp_connect(product->pair.client, SERVER_IP4, PORT, 3000);
+		int fd = tcp_connect(product->pair.client, address, PORT, 3000);
 
 		EXPECT(fd >= 0, "connection %d: %s", i, strerror(errno));
 		close(fd);
 		poll(NULL, 0, 2); /* calm */
 	}
+}
+
+static void connects(const struct product *product, int number)
+{
+	connects_to(product, SERVER_IP4, number);
 }
 
 /* A wave that wakes the service, and how it falls asleep. */
@@ -284,9 +289,11 @@ CASE("10,000 handshakes at 10 % loss over 100 wakings and sleepings: no more fai
 	static const struct pair_spec spec = { .relay = true };
 	struct product product =
 		product_new(&spec, "--port 8080 --policy flood --flood-hold 60 --flood-rate 4000");
-	const char *const files[] = { "build/tests/flood-ours", "build/tests/flood-native" };
-	long failed[2], ok[2];
-	pid_t churn[2];
+	/* Ours and native ones, by IPv4 and by IPv6. */
+	static const char *const files[] = { "build/tests/flood-ours", "build/tests/flood-native",
+					     "build/tests/flood-ours6", "build/tests/flood-native6" };
+	long failed[4], ok[4];
+	pid_t churn[4];
 
 	report_case_limit(240);
 	netns_sysctl(product.pair.server, "net.core.somaxconn", "8192");
@@ -304,34 +311,44 @@ CASE("10,000 handshakes at 10 % loss over 100 wakings and sleepings: no more fai
 		    "build/tests/tools/delay --ms 5 --loss 10 --seed 11 " RELAY_CLIENT_IF
 		    " " RELAY_SERVER_IF);
 	connects(&product, 5);
-	for (int i = 0; i < 2; i++)
+	connects_to(&product, SERVER_IP6, 5);
+	for (int i = 0; i < 4; i++)
 		churn[i] = netns_spawn(product.pair.client, files[i],
-				       "build/tests/tools/churn --connect " SERVER_IP4
-				       " --port %d --count %d --concurrency 2000 --rate 350 --payload 100 "
-				       "--expect-echo --deadline 30 --close-first",
-				       i ? NATIVE_PORT : PORT, HANDSHAKES);
+				       "build/tests/tools/churn --connect %s --port %d --count %d "
+				       "--concurrency 2000 --rate 175 --payload 100 --expect-echo "
+				       "--deadline 30 --close-first",
+				       i < 2 ? SERVER_IP4 : SERVER_IP6, i & 1 ? NATIVE_PORT : PORT,
+				       HANDSHAKES / 2);
 	/* Waves that wake it, and pauses in which it falls asleep. */
 	for (int wave = 0; wave < WAKINGS + 15; wave++) {
-		netns_must(product.pair.client,
-			   "build/tests/tools/flood --iface " CLIENT_IF
-			   " --src 10.77.1.0/24 --dst " SERVER_IP4
-			   " --dport %d --rate 20000 --seconds 0.01 --burst 4 --seed %d",
-			   PORT, wave + 1);
+		for (int family = 0; family < 2; family++)
+			netns_must(product.pair.client,
+				   "build/tests/tools/flood --iface " CLIENT_IF
+				   " --src %s --dst %s --dport %d --rate 20000 --seconds 0.01 --burst 4 "
+				   "--seed %d",
+				   family ? FAKE_NET6 : FAKE_NET4, family ? SERVER_IP6 : SERVER_IP4, PORT,
+				   wave + 1);
 		poll(NULL, 0, 150);
 	}
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 4; i++) {
 		netns_stop(churn[i], 0, 120000);
 		failed[i] = number_of(files[i], "failed");
 		ok[i] = number_of(files[i], "ok");
-		EXPECT_EQ(ok[i] + failed[i], HANDSHAKES);
+		EXPECT_EQ(ok[i] + failed[i], HANDSHAKES / 2);
 	}
-	printf("# %lld wakings, %lld SYNs answered, %lld passed while dormant; failed: %ld, natively "
-	       "%ld\n",
+	printf("# %lld wakings, %lld SYNs answered, %lld passed while dormant; %lld promoted; failed: %ld "
+	       "and %ld, natively %ld and %ld\n",
 	       counter(&product, "service_woken"), counter(&product, "syn_answered"),
-	       counter(&product, "syn_passed_dormant"), failed[0], failed[1]);
-	EXPECT(counter(&product, "service_woken") >= WAKINGS);
+	       counter(&product, "syn_passed_dormant"), counter(&product, "promoted"), failed[0], failed[2],
+	       failed[1], failed[3]);
+	EXPECT(counter(&product, "service_woken") >= 2 * WAKINGS);
+	/* Or both ways of a handshake are not there to be mixed up. */
+	EXPECT(counter(&product, "promoted") >= HANDSHAKES / 20, "%lld of %d were ours",
+	       counter(&product, "promoted"), HANDSHAKES);
+	EXPECT(counter(&product, "syn_passed_dormant") >= HANDSHAKES / 20);
 	/* By chance alone: of so few, a handful more. */
-	EXPECT(failed[0] <= failed[1] + 5, "%ld failed, natively %ld", failed[0], failed[1]);
+	EXPECT(failed[0] + failed[2] <= failed[1] + failed[3] + 5, "%ld failed, natively %ld",
+	       failed[0] + failed[2], failed[1] + failed[3]);
 }
 
 int main(int argc, char **argv)

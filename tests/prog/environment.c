@@ -423,12 +423,17 @@ bool flooding(void)
 
 void run_frame(int program, const void *frame, size_t length, struct run *run)
 {
+	run_split_frame(program, frame, length, length, run);
+}
+
+void run_split_frame(int program, const void *frame, size_t length, size_t linear, struct run *run)
+{
 	__u64 before[COUNTERS], after[COUNTERS];
 
 	/* The device is looked for in the namespace of who calls, and the end of a case changes that. */
 	netns_enter(env.pair.server);
 	counters_read(before);
-	run_xdp(program, frame, length, length, run);
+	run_xdp(program, frame, length, linear, run);
 	counters_read(after);
 	for (int i = 0; i < COUNTERS; i++)
 		run->counted[i] = after[i] - before[i];

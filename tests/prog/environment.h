@@ -131,6 +131,8 @@ bool flooding(void);
 
 /* Runs env.xdp or env.drain over a frame that has come in by the server's device. */
 void run_frame(int program, const void *frame, size_t length, struct run *run);
+/* The same, with the first @linear bytes in its first buffer (run_xdp()). */
+void run_split_frame(int program, const void *frame, size_t length, size_t linear, struct run *run);
 
 /*
  * For whoever runs millions: no counters, and the caller is in the server's namespace. Of the frame, XDP

@@ -459,8 +459,8 @@ static const char *check_wrapped(const struct attempt *attempt)
 	const __u64 passed = counted[COUNTER_syn_passed_fragment] + counted[COUNTER_syn_passed_ip_options] +
 			     counted[COUNTER_syn_passed_priority_tag] +
 			     counted[COUNTER_syn_passed_not_learned] +
-			     counted[COUNTER_syn_passed_other_mac] + counted[COUNTER_syn_passed_shadow] +
-			     counted[COUNTER_syn_passed_draining];
+			     counted[COUNTER_syn_passed_other_mac] +
+			     counted[COUNTER_syn_passed_shadow_drop] + counted[COUNTER_syn_passed_draining];
 
 	if (run.handed)
 		return "a SYN with metadata";

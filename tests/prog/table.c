@@ -321,6 +321,30 @@ CASE("a SYN in several buffers is answered, or passed where the first has no roo
 		}
 }
 
+CASE("a SYN whose answer has no room in the first buffer is passed within the budget, and dropped above it")
+{
+	struct tcp_spec syn = place_syn(IPV4, next_port(), PORT);
+	static uint8_t frame[RUN_MAX];
+	static struct run run;
+	size_t length;
+
+	if (!run_chooses_linear())
+		SKIP("this kernel lets nobody choose how much of a frame lies in its first buffer");
+	no_options(&syn);
+	length = frame_build(&syn, frame, sizeof(frame));
+	memset(frame + length, 0xa5, 7000);
+	run_split_frame(env.xdp, frame, length + 7000, length, &run);
+	EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_no_room), "%s",
+	       counted_text(&run));
+	env.set.pass_budget = 0;
+	settings_store();
+	run_split_frame(env.xdp, frame, length + 7000, length, &run);
+	EXPECT(run.verdict == XDP_DROP && counted_only(&run, COUNTER_syn_dropped_over_budget), "%s",
+	       counted_text(&run));
+	env.set.pass_budget = PLENTY;
+	settings_store();
+}
+
 CASE("a service is that of its VLAN tags and of no others")
 {
 	/* Tags of id 0 name no VLAN: less those, the last rows are a service's very own. */
@@ -821,10 +845,20 @@ CASE("a service of policy shadow is counted, not answered")
 	/* What would be dropped is the stack's all the same. */
 	env.set.pass_budget = 0;
 	settings_store();
-	expect_syn(IPV4, PORT_SHADOW, payload, XDP_PASS, COUNTER_syn_passed_shadow);
-	expect_syn(IPV4, PORT_SHADOW, ip_options, XDP_PASS, COUNTER_syn_passed_shadow);
+	expect_syn(IPV4, PORT_SHADOW, payload, XDP_PASS, COUNTER_syn_passed_shadow_drop);
+	expect_syn(IPV4, PORT_SHADOW, ip_options, XDP_PASS, COUNTER_syn_passed_shadow_drop);
+	/* Above the budget, answered with what the cookie can carry. */
 	expect_syn(IPV4, PORT_SHADOW, windows_scale_3, XDP_PASS, COUNTER_syn_passed_shadow);
 	env.set.pass_budget = PLENTY;
+	env.set.prefix_budget = 1;
+	env.set.prefix_share = 1000;
+	settings_store();
+	/* Within a second of the programs'. */
+	WAIT_FOR((now_ms() & 1023) > 900, 2000);
+	WAIT_FOR((now_ms() & 1023) > 20 && (now_ms() & 1023) < 300, 2000);
+	expect_syn(IPV4, PORT_SHADOW, NULL, XDP_PASS, COUNTER_syn_passed_shadow);
+	expect_syn(IPV4, PORT_SHADOW, NULL, XDP_PASS, COUNTER_syn_passed_shadow_drop);
+	env.set.prefix_budget = 0;
 	settings_store();
 	close(fd);
 }
@@ -1619,8 +1653,10 @@ CASE("in a flood, what was found out about a listener holds until the tick is ov
 
 		admit(IPV4, PORT_FLOODED, NULL);
 		tick_over();
-		if (!flooding())
+		if (!flooding()) {
+			close(fd);
 			continue;
+		}
 		expect_syn(IPV4, PORT_FLOODED, NULL, XDP_TX, COUNTER_syn_answered);
 		close(fd);
 		run_syn(IPV4, PORT_FLOODED, NULL, &run, frame, &length);
@@ -1711,6 +1747,12 @@ CASE("without a master key nothing is answered and nothing validated")
 	settings_store();
 	expect_syn(IPV4, PORT, NULL, XDP_PASS, COUNTER_syn_passed_no_key);
 	expect_syn(IPV6, PORT, windows, XDP_PASS, COUNTER_syn_passed_no_key);
+	env.set.pass_budget = 0;
+	settings_store();
+	expect_syn(IPV4, PORT, NULL, XDP_DROP, COUNTER_syn_dropped_over_budget);
+	expect_syn(IPV6, PORT, windows, XDP_DROP, COUNTER_syn_dropped_over_budget);
+	env.set.pass_budget = PLENTY;
+	settings_store();
 	expect_ack("no key", &deal.ack, COUNTER_ack_rejected_no_key, XDP_PASS);
 }
 
