@@ -219,7 +219,7 @@ $(T)/forge/unchecked_%.bpf.o: bpf/handshake.bpf.c $(BPF_HEADERS) Makefile | tool
 $(T)/prog/forge: | $(patsubst %,$(T)/forge/unchecked_%.bpf.o,12 16 20)
 
 test: $(UNIT_TESTS) $(SAN_TESTS)
-	$(Q)tests/run $^
+	$(Q)tests/run --two $^
 
 check: deps-check
 	$(Q)$(MAKE) --no-print-directory check-now
@@ -240,9 +240,9 @@ check-now: all $(UNIT_TESTS) $(SAN_TESTS) $(FUZZ:%=$(T)/fuzz/%) $(T)/lib/selftes
 	$(Q)if tests/vm/needed; then \
 		echo "so the tests on a network run in emulated machines, which takes an hour; left out: $(notdir $(RATE_CHECKS))"; \
 		$(MAKE) --no-print-directory deps-kernels && \
-		TIMEOUT=4800 tests/run $(HOST_CHECKS) 'tests/vm/check -j 2 $(filter-out $(RATE_CHECKS),$(KERNEL_CHECKS))'; \
+		TIMEOUT=4800 tests/run --two $(HOST_CHECKS) --alone 'tests/vm/check -j 2 $(filter-out $(RATE_CHECKS),$(KERNEL_CHECKS))'; \
 	else \
-		tests/run $(HOST_CHECKS) $(filter-out $(BESIDE_CHECKS),$(KERNEL_CHECKS)) --beside $(BESIDE_CHECKS); \
+		tests/run --two $(HOST_CHECKS) --alone $(filter-out $(BESIDE_CHECKS),$(KERNEL_CHECKS)) --beside $(BESIDE_CHECKS); \
 	fi
 
 # What the tests on a network are made of, to run one of them by hand: build/tests/net/handshake "one NAPI"

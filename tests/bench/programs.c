@@ -22,7 +22,8 @@ enum {
 	ROUNDS = 15,
 	REPEAT = 200000,
 	UNPROTECTED = 7000,
-	FRAMES = 7,
+	DORMANT = 8123, /* of policy flood, and nothing wakes it */
+	FRAMES = 8,
 };
 
 struct frame {
@@ -94,9 +95,11 @@ static int compare(const void *a, const void *b)
 
 CASE("cost of the programs on frames that they pass")
 {
-	struct tcp_spec syn = place_syn(IPV4, 30000, PORT), data = syn, away = syn, out;
+	struct tcp_spec syn = place_syn(IPV4, 30000, PORT), data = syn, away = syn, dormant = syn, out;
 	struct tcp_frame synack;
 	static char payload[1200];
+	static struct run run;
+	uint8_t bytes[FRAME_MAX];
 
 	report_case_limit(300);
 	/* A connection: its tuple is one that the stack holds. */
@@ -113,11 +116,20 @@ CASE("cost of the programs on frames that they pass")
 	data.ack += 70000;
 	data.payload = payload;
 	data.payload_len = sizeof(payload);
+	env.set.policy = POLICY_FLOOD;
+	env.set.flood_rate = 100000000;
+	settings_store();
+	listen_on(DORMANT, 16, NULL);
+	dormant.dport = DORMANT;
+	admit(IPV4, DORMANT, NULL);
+	run_frame(env.xdp, bytes, frame_build(&dormant, bytes, sizeof(bytes)), &run);
+	REQUIRE(counted_only(&run, COUNTER_syn_passed_dormant), "%s", counted_text(&run));
 	away.dport = UNPROTECTED;
 
 	add("an empty program", empty_program(), &away);
 	add("SYN to a tuple that is held", env.xdp, &syn);
 	add("data of a connection", env.xdp, &data);
+	add("SYN to a dormant service", env.xdp, &dormant);
 	data.saddr = client_ip(IPV4, 2);
 	add("an orphan with data", env.xdp, &data);
 	add("a port that is not protected", env.xdp, &away);
