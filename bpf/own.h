@@ -13,7 +13,7 @@
 static __always_inline bool address_own(const struct address *address, const struct settings *set)
 {
 	const __u64 hash = address_hash(address, set->hash_seed), bits = known_bits(hash);
-	const __u32 index = hash & (OWN_WORDS - 1);
+	const __u32 index = hash & set->own_mask;
 	const struct own_word *word = bpf_map_lookup_elem(&own_addresses, &index);
 
 	return word && (word->bits & bits) == bits;

@@ -42,10 +42,10 @@ static __always_inline long track_promoted(const struct settings *set, const str
 	struct known_note *note = known_note(set, tuple_hash(tuple, set->hash_seed));
 	long error;
 
-	if (!bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST))
-		return 0;
 	if (!note)
 		return -7; /* E2BIG */
+	if (note->recorded && !bpf_map_update_elem(&connections, tuple, connection, BPF_EXIST))
+		return 0;
 	__sync_fetch_and_add(&note->recorded, 1);
 	error = bpf_map_update_elem(&connections, tuple, connection, BPF_NOEXIST);
 	if (!error)

@@ -210,16 +210,29 @@ static __always_inline __u64 known_bits(__u64 hash)
 
 /*
  * The host's own addresses: a filter as known_tuples is one, by address_hash() (tuple.h), which may say yes
- * wrongly: with a few hundred addresses, to one source in ten thousand. Then the stack answers, within the
- * budget. Written by attach and `run`.
+ * wrongly, to one source in ten thousand. Then the stack answers, within the budget. Written by attach and
+ * `run`. Of the map's words as many are in use as the addresses need (settings.own_mask): few addresses
+ * leave the processor's cache to others.
  */
 enum own {
-	OWN_WORDS = 1024,
+	OWN_WORDS_LEAST = 64,
+	OWN_WORDS = 32768,
+	OWN_WORDS_AN_ADDRESS = 4,
 };
 
 struct own_word {
 	__u64 bits; /* known_bits() of the addresses whose hashes fall to this word */
 };
+
+/* How many words of the filter so many addresses need: a power of two. */
+static inline __u32 own_words_for(unsigned long addresses)
+{
+	__u32 words = OWN_WORDS_LEAST;
+
+	while (words < OWN_WORDS && words < addresses * OWN_WORDS_AN_ADDRESS)
+		words *= 2;
+	return words;
+}
 
 /* ---- used cookies: a cookie promotes once ------------------------------------------------------------ */
 
@@ -276,6 +289,7 @@ struct settings {
 	__u32 known_mask;	    /* words of known_tuples less one */
 	__u32 known_generation;	    /* the one that is asked */
 	__u32 used_mask;	    /* buckets of used_cookies less one */
+	__u32 own_mask;		    /* words of own_addresses in use less one */
 	__u32 canary_gap_ms;	    /* between two canaries of a service, at the least */
 	__u32 canary_silence_ms;    /* a confirmation older than this calls for a canary */
 	__u32 canary_answers;	    /* so many answers on one CPU call for a canary */
@@ -283,7 +297,6 @@ struct settings {
 	__u32 pass_budget;	    /* SYNs passed a CPU and second, whatever the reason */
 	__u32 held_budget;	    /* the same for SYNs whose tuple the stack holds for certain */
 	enum service_policy policy; /* of services to be learned */
-	__u32 mark;		    /* of the segments that are promoted (skb->mark), 0: left as it is */
 	__u64 turned_ms;	    /* when the filter's generation was turned last */
 	__u64 events_until_ms;	    /* somebody reads `events`, and says so again before this is over */
 	__be16 events_port;	    /* the local port of interest, 0: any */
@@ -298,6 +311,8 @@ struct settings {
 	__u32 prefix_budget; /* answers to a source prefix, a CPU and second, 0: no such budget */
 	__u32 prefix_share;  /* above it, one in so many SYNs is answered */
 	__u32 turn_ms;	     /* how often `run` turns the filter's generation, 0: not yet */
+	__u32 mark;	     /* of the segments that are promoted (skb->mark), 0: left as it is */
+	__u32 reserved;
 };
 
 /* ---- forgings: wrong cookies without timestamps, above a rate of which that layout is refused ---------

@@ -29,6 +29,7 @@ void settings_default(struct settings *set, __u32 known_words, __u32 used_bucket
 		.epoch_ms = COOKIE_EPOCH_MS,
 		.known_mask = known_words - 1,
 		.used_mask = used_buckets - 1,
+		.own_mask = OWN_WORDS_LEAST - 1,
 		.canary_gap_ms = CANARY_GAP_MS,
 		.canary_silence_ms = CANARY_SILENCE_MS,
 		.canary_answers = CANARY_ANSWERS,
@@ -67,6 +68,8 @@ bool settings_mend(struct settings *set, __u32 known_words, __u32 used_buckets)
 	/* The programs look at this bit alone: the generation that they ask has all marks. */
 	mended |= mend(&set->known_generation, 0, 1, set->known_generation & 1);
 	MEND(used_mask, usual.used_mask, usual.used_mask);
+	/* A power of two less one. What is put right is asked once attach has written the words to it. */
+	MEND(own_mask, OWN_WORDS_LEAST - 1, set->own_mask & (set->own_mask + 1) ? 0 : OWN_WORDS - 1);
 	MEND(canary_gap_ms, 1, 60000);
 	MEND(canary_silence_ms, 1000, 86400000);
 	MEND(canary_answers, 1, 1 << 20);

@@ -489,6 +489,28 @@ CASE("SYNs from another address of the host's own: never answered, as natively, 
 		netns_must(server, "ip addr del %s/%d dev " SERVER_IF, late[i], i ? 64 : 24);
 		EXPECT(WAIT_FOR(source_gets_answer(wire, late[i], i), 4000), "%s: not answered", late[i]);
 	}
+	/* With many more of them, and again without, their filter is of another size. */
+	for (int many = 1; many >= 0; many--) {
+		netns_must(server,
+			   "for n in $(seq 250); do echo addr %s 10.88.0.$n/32 dev lo; done | ip -batch -",
+			   many ? "add" : "del");
+		poll(NULL, 0, 2200); /* two turns */
+		for (int i = 0; i < 2; i++) {
+			const long long passed = counter(&product, "syn_passed_source");
+
+			EXPECT(!source_gets_answer(wire, own[i], i), "%s: answered", own[i]);
+			EXPECT_EQ(counter(&product, "syn_passed_source"), passed + 1, "%s", own[i]);
+		}
+		for (int n = 10; n <= 250; n += 60) {
+			const long long passed = counter(&product, "syn_passed_source");
+			char address[32];
+
+			snprintf(address, sizeof(address), "10.88.0.%d", n);
+			source_gets_answer(wire, address, 0);
+			EXPECT_EQ(counter(&product, "syn_passed_source"), passed + many, "%s, %s", address,
+				  many ? "the host's own" : "which was the host's own");
+		}
+	}
 	EXPECT_EQ(netns_stop(run, SIGTERM, 3000), 0, "run at SIGTERM");
 	wire_close(wire);
 	close(listener);

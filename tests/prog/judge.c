@@ -281,7 +281,7 @@ static bool source_own(const struct address *remote)
 	if (!own)
 		own = mmap(NULL, OWN_WORDS * sizeof(*own), PROT_READ, MAP_SHARED, env.own_addresses, 0);
 	REQUIRE(own != MAP_FAILED, "own_addresses: %s", strerror(errno));
-	return (own[hash & (OWN_WORDS - 1)].bits & bits) == bits;
+	return (own[hash & env.set.own_mask].bits & bits) == bits;
 }
 
 /* RFC 1122 section 3.2.1.3, RFC 6890, RFC 4291: what no answer could be sent to. */
