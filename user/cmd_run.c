@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -107,6 +108,55 @@ static void end_fullness(struct instance *instance, struct memory *memory)
 	}
 }
 
+/* Whether no client has come to the service for so long that no handshake of ours can be under way. */
+static bool service_idle(const struct instance *instance, const struct service *service,
+			 unsigned long long now_ms)
+{
+	const struct settings *set = &instance->set;
+	/* Where clients come, canaries go, and their answers confirm it. */
+	const unsigned long long seen_ms = service->confirmed_ms > service->learned_ms
+						   ? service->confirmed_ms
+						   : service->learned_ms;
+
+	return now_ms > seen_ms + 4ULL * set->epoch_ms + 2ULL * set->canary_silence_ms;
+}
+
+/*
+ * Listeners come and go: passive FTP, RPC. What was learned of them stays, so that a restarted server need
+ * not be learned anew, but not so long that there is no room for others. One that comes back is learned
+ * from its next SYN; what somebody has set for it would be lost, and nobody would know.
+ */
+static void services_sweep(const struct instance *instance)
+{
+	const unsigned long long now_ms = monotonic_ms();
+	const __u32 room = map_entries(instance->services);
+	struct service_key *idle, key, next;
+	struct service service;
+	__u32 count = 0, idle_count = 0;
+	bool more;
+
+	/* Without canaries nothing tells whether clients come. */
+	if (!room || instance->set.flags & SETTING_CANARY_ONCE)
+		return;
+	idle = calloc(room, sizeof(*idle));
+	if (!idle)
+		return;
+	more = !bpf_map_get_next_key(instance->services, NULL, &next);
+	while (more && count < room) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->services, &key, &next);
+		count++;
+		if (!bpf_map_lookup_elem(instance->services, &key, &service) &&
+		    service.admission != SERVICE_REFUSED && service.policy == instance->set.policy &&
+		    service.guard == instance->set.guard && service_idle(instance, &service, now_ms))
+			idle[idle_count++] = key;
+	}
+	if (count > room / 2)
+		for (__u32 i = 0; i < idle_count; i++)
+			bpf_map_delete_elem(instance->services, &idle[i]);
+	free(idle);
+}
+
 /* One round of upkeep. The settings are read again: another command may have changed them. */
 static int upkeep(const char *pin_path, struct memory *memory)
 {
@@ -135,6 +185,7 @@ static int upkeep(const char *pin_path, struct memory *memory)
 			     strerror(-error));
 		memory->told_addresses = error;
 		connections_sweep(&instance);
+		services_sweep(&instance);
 		end_fullness(&instance, memory);
 	}
 	instance_close(&instance);

@@ -165,7 +165,9 @@ static void warn_of_losses(struct status *status)
 		     (unsigned long long)counters.used_evicted);
 	if (counters.service_full)
 		warn(status,
-		     "the table of services is full, new ones are the stack's: protect fewer ports");
+		     "%llu times there was no room to learn a service, which is the stack's then: "
+		     "xdp-handshake run forgets idle ones, or protect fewer ports",
+		     (unsigned long long)counters.service_full);
 }
 
 /* Whether somebody tries cookies, at this moment. */

@@ -228,7 +228,7 @@ void instance_close(struct instance *instance)
 	instance_unlock(instance);
 }
 
-static __u32 map_entries(int fd)
+__u32 map_entries(int fd)
 {
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);

@@ -82,6 +82,9 @@ int instance_lock(struct instance *instance);
 int instance_lock_there(struct instance *instance, bool *gone);
 void instance_unlock(struct instance *instance);
 
+/* How many entries an open map has room for; 0: it cannot be told. */
+__u32 map_entries(int fd);
+
 /* The path of something under the pin path, as printf would write it. */
 void instance_path(const struct instance *instance, char path[PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

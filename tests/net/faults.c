@@ -1611,6 +1611,7 @@ CASE("the bpf file system unmounted, and nobody in it: what was pinned goes, and
 	attached();
 	REQUIRE(!umount2("/sys/fs/bpf", 0), "%s", strerror(errno));
 	REQUIRE(WAIT_FOR(!*truth_now().xdp, 3000), "%s is on", truth_now().xdp);
+	REQUIRE(WAIT_FOR(!truth_now().promotes && !truth_now().learns, 3000), "tcx programs are on");
 	alive("unmounted");
 	EXPECT_EQ(product_run(&product, "status"), 1);
 	EXPECT(one_line() && strstr(netns_said(), "nothing is attached"), "%s", netns_said());

@@ -21,6 +21,8 @@
 
 #include <bpf/bpf.h>
 
+#include <abi.h>
+
 #include "needs_ecn.skel.h"
 #include "product.h"
 
@@ -1143,6 +1145,93 @@ CASE("4,000 listeners: all of them are learned, and connections to any are the d
 	EXPECT_EQ(counter(&product, "promoted"), answered + SAMPLE);
 	for (int i = 0; i < LISTENERS; i++)
 		close(listener[i]);
+}
+
+/* How many of the services are of that port. */
+static int services_of(const struct product *product, int port)
+{
+	const char *count = netns_output(NULL,
+					 "bpftool -j map dump pinned %s/services | "
+					 "jq '[.[].formatted.key | select(.port == %d)] | length'",
+					 product->pins, htons((uint16_t)port));
+
+	return atoi(count ?: "-1");
+}
+
+/*
+ * As a passive FTP server's listeners leave it: services nobody asks for any more. Their time is over as
+ * soon as there is no room; that of one with clients, and of one that somebody has set, is not.
+ */
+CASE("a table full of services that are long gone: run makes room for new ones, and keeps those in use")
+{
+	enum { SERVICES = 8192, GONE = 9000, NEW = 8081, SET = 8082 };
+	struct product product = product_new(NULL, "--port 8080-9000 --canary 1 --epoch 1");
+	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), fresh;
+	struct service_key key = { .port = htons(GONE) }, first;
+	struct service service = {};
+	const int set = tcp_listen(product.pair.server, NULL, SET, 512);
+	unsigned long long learned_ms;
+	int64_t until;
+	char path[96];
+	pid_t daemon;
+	int fd;
+
+	product_admit(&product, SERVER_IP4, PORT);
+	product_admit(&product, SERVER_IP4, SET);
+	product_must(&product, "set " SERVER_IP4 ":8082 policy=shadow");
+	snprintf(path, sizeof(path), "%s/services", product.pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0, "%s: %s", path, strerror(errno));
+	for (first = (struct service_key){}; !bpf_map_get_next_key(fd, &first, &first);)
+		if (first.port == htons(PORT))
+			break;
+	REQUIRE(!bpf_map_lookup_elem(fd, &first, &service));
+	learned_ms = service.learned_ms;
+	key.ifindex = first.ifindex;
+	address_map_ipv4(&key.address, 0);
+	for (unsigned int i = 0; i < SERVICES; i++) {
+		key.address.word[3] = htonl(0x0a000000 + i);
+		bpf_map_update_elem(fd, &key, &service, BPF_NOEXIST);
+	}
+	EXPECT_EQ(services_of(&product, GONE), SERVICES - 2);
+
+	fresh = tcp_listen(product.pair.server, NULL, NEW, 512);
+	for (int i = 0; i < 3; i++)
+		close(tcp_connect(product.pair.client, SERVER_IP4, NEW, 3000));
+	EXPECT_EQ(services_of(&product, NEW), 0);
+	EXPECT(counter(&product, "service_full") > 0);
+	EXPECT(strstr(netns_output(product.pair.server, PROGRAM " status --pin-path %s", product.pins)
+			      ?: "",
+		      "no room to learn a service"),
+	       "%s", netns_said());
+
+	/* Epochs of one second: four of them and two silences. */
+	daemon = netns_spawn(product.pair.server, "/dev/null",
+			     PROGRAM " run " SERVER_IF
+				     " --port 8080-9000 --canary 1 --epoch 1 --turn 1 --firewall-checked "
+				     "--pin-path %s",
+			     product.pins);
+	for (until = now_ms() + 12000; now_ms() < until && services_of(&product, GONE);) {
+		const int client = tcp_connect(product.pair.client, SERVER_IP4, PORT, 3000);
+
+		EXPECT(client >= 0, "a client of the service in use: %s", strerror(errno));
+		close(client);
+		tcp_accept_all(listener);
+		poll(NULL, 0, 100);
+	}
+	EXPECT_EQ(services_of(&product, GONE), 0);
+	EXPECT_EQ(services_of(&product, SET), 1);
+	REQUIRE(!bpf_map_lookup_elem(fd, &first, &service), "the one in use is forgotten");
+	EXPECT_EQ(service.learned_ms, learned_ms);
+	product_admit(&product, SERVER_IP4, NEW);
+	/* Of few, none is forgotten, however idle. */
+	poll(NULL, 0, 8000);
+	EXPECT_EQ(services_of(&product, NEW), 1);
+	netns_stop(daemon, SIGTERM, 10000);
+	close(fd);
+	close(listener);
+	close(fresh);
+	close(set);
 }
 
 /* ---- SO_REUSEPORT ---- */
