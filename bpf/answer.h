@@ -12,6 +12,7 @@
 #include "lookup.h"
 #include "own.h"
 #include "prefix.h"
+#include "quick.h"
 #include "service.h"
 #include "syn.h"
 #include "tcp.h"
@@ -127,7 +128,7 @@ __noinline int syn_choose(struct choice *choice)
 __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame)
 {
 	__u32 ip_offset, ip_header, words, tcp_length, length, whole;
-	__be32 header[5], options[5] = {};
+	__be32 header[5];
 	void *data, *end, *ip;
 	struct tcphdr *tcp;
 	__be32 *word;
@@ -138,7 +139,9 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 		return -1;
 	ip_offset = frame->ip_offset;
 	ip_header = frame->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	words = tcp_synack_options_write(&frame->options, options);
+	words = frame->options;
+	if (words > 5)
+		return -1;
 	tcp_length = sizeof(struct tcphdr) + words * 4;
 	length = ip_offset + ip_header + tcp_length;
 	whole = bpf_xdp_get_buff_len(ctx);
@@ -178,8 +181,7 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 	header[0] = frame->ports;
 	header[1] = be32_from(frame->isn);
 	header[2] = be32_from(frame->client_isn + 1);
-	header[3] = be32_from(tcp_length / 4 << 28 | (TCP_SYN | TCP_ACK | frame->ecn) << 16 |
-			      frame->window);
+	header[3] = be32_from(frame->control);
 	header[4] = be32_from(0);
 #pragma unroll
 	for (int i = 0; i < 5; i++) {
@@ -189,8 +191,8 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 	for (__u32 i = 0; i < 5; i++) {
 		if (i >= words || (void *)(word + i + 1) > end)
 			break;
-		word[i] = options[i];
-		sum += raw32(options[i]);
+		word[i] = frame->option[i];
+		sum += raw32(frame->option[i]);
 	}
 	tcp->check = csum_field(sum);
 	return 0;
@@ -202,47 +204,64 @@ enum answer {
 	ANSWER_NO_ROOM, /* the frame would not grow: it is as it came */
 };
 
-/* Everything allows it: makes the cookie and the SYN-ACK that carries it, of @synack's kind. */
-static __always_inline enum answer syn_answer(struct xdp_md *ctx, const struct packet *packet,
-					      const struct syn *syn, const struct choice *choice,
-					      const struct service_synack *synack)
+/* What the SYN-ACK says to a SYN with such options, of @synack's kind. */
+static __always_inline void synack_prepare(struct synack_frame *frame, const struct choice *choice,
+					   const struct service_synack *synack)
 {
 	const struct cookie_options *options = &choice->options;
+	const struct tcp_synack_options written = {
+		.mss = synack->mss,
+		.has_wscale = options->has_wscale,
+		.wscale = synack->rcv_wscale,
+		.has_sack = options->has_sack,
+		.has_timestamps = options->has_timestamps,
+	};
+	__u16 most = options->has_timestamps ? synack->window : synack->window_plain;
+	__u16 window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
+	__u32 words;
+
+	words = tcp_synack_options_write(&written, frame->option);
+	frame->options = words;
+	frame->control = (sizeof(struct tcphdr) / 4 + words) << 28 |
+			 (TCP_SYN | TCP_ACK | (options->has_ecn ? TCP_ECE : 0)) << 16 |
+			 (window < most ? window : most);
+	frame->bits = (__u32)choice->bits;
+	frame->timestamps = options->has_timestamps;
+	frame->service_wscale = synack->rcv_wscale;
+	frame->promised_wscale = options->has_wscale ? synack->rcv_wscale : COOKIE_WSCALE_ABSENT;
+	frame->is_ipv4 = choice->is_ipv4;
+	frame->ttl = synack->ttl;
+}
+
+/* Everything allows it: makes the cookie, and the SYN-ACK that was prepared carries it. @tsval: the SYN's.
+ */
+static __always_inline enum answer syn_answer(struct xdp_md *ctx, const struct packet *packet,
+					      const struct syn *syn, struct synack_frame *frame,
+					      const struct service_synack *synack, __u32 tsval)
+{
 	struct claim *claim = &syn->cpu->claim;
-	struct synack_frame *answer = &syn->cpu->answer;
-	__u16 window;
 	__u64 now_ms;
 
 	/* Policy flood has asked already. */
 	now_ms = syn->exact_ms ?: clock_syn_ms(syn->cpu);
 	claim->client_isn = host32(packet->tcp->seq);
 	claim->epoch = clock_epoch(syn->cpu, syn->set, now_ms);
-	claim->service_wscale = synack->rcv_wscale;
+	claim->service_wscale = frame->service_wscale;
 	claim->is_ipv4 = packet->is_ipv4;
-	claim->timestamps = options->has_timestamps;
-	claim->server_isn = cookie_clear(choice->bits, claim->epoch, options->has_timestamps);
+	claim->timestamps = frame->timestamps;
+	claim->server_isn = cookie_clear(frame->bits, claim->epoch, frame->timestamps);
 	if (claim_make(claim))
 		return ANSWER_NO_KEY;
-	answer->isn = claim->server_isn;
-	answer->client_isn = claim->client_isn;
-	answer->ip_offset = packet->ip_offset;
-	answer->is_ipv4 = packet->is_ipv4;
-	answer->ports = tcp_ports_turned(packet->tcp);
-	answer->ttl = synack->ttl;
-	answer->tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
-	answer->window = synack->window_of[options->mss_index & COOKIE_MSS_MASK];
-	window = options->has_timestamps ? synack->window : synack->window_plain;
-	if (answer->window > window)
-		answer->window = window;
-	answer->ecn = options->has_ecn ? TCP_ECE : 0;
-	answer->options.mss = synack->mss;
-	answer->options.has_wscale = options->has_wscale;
-	answer->options.wscale = synack->rcv_wscale;
-	answer->options.has_sack = options->has_sack;
-	answer->options.has_timestamps = options->has_timestamps;
-	answer->options.tsval = (__u32)now_ms + cookie_timestamp_offset(claim->hash);
-	answer->options.tsecr = syn->options->tsval;
-	return syn_transmit(ctx, answer) ? ANSWER_NO_ROOM : ANSWER_SENT;
+	frame->isn = claim->server_isn;
+	frame->client_isn = claim->client_isn;
+	frame->ip_offset = packet->ip_offset;
+	frame->ports = tcp_ports_turned(packet->tcp);
+	frame->tos = synack->reflects_tos ? syn->tos & ~3 : synack->tos;
+	if (frame->timestamps) {
+		frame->option[2] = be32_from((__u32)now_ms + cookie_timestamp_offset(claim->hash));
+		frame->option[3] = be32_from(tsval);
+	}
+	return syn_transmit(ctx, frame) ? ANSWER_NO_ROOM : ANSWER_SENT;
 }
 
 /* The same, for whoever looks on as well. */
@@ -250,8 +269,11 @@ static __always_inline int syn_answer_shown(struct xdp_md *ctx, const struct pac
 					    const struct syn *syn, const struct choice *choice)
 {
 	const bool shown = event_wanted(syn->set, syn->now_ms, syn->tuple) && xdp_event(ctx, EVENT_SYN);
-	const enum answer answer = syn_answer(ctx, packet, syn, choice, &syn->service->synack);
+	struct synack_frame *frame = &syn->cpu->answer;
+	enum answer answer;
 
+	synack_prepare(frame, choice, &syn->service->synack);
+	answer = syn_answer(ctx, packet, syn, frame, &syn->service->synack, syn->options->tsval);
 	if (answer == ANSWER_NO_KEY)
 		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
 	if (answer == ANSWER_NO_ROOM)
@@ -290,10 +312,6 @@ static __always_inline bool syn_checksums_right(const struct packet *packet, con
 	       tcp_checksum_right(packet, &syn->cpu->header, partial_allowed);
 }
 
-enum {
-	UNUSUAL = -1,
-};
-
 /*
  * A SYN to a service of which enough was found out in this tick (lately.h). UNUSUAL, and nothing is done
  * or counted yet, if the SYN is not one of those that a flood, or a crowd, is made of. Whatever this
@@ -305,6 +323,7 @@ static __always_inline int syn_lately(struct xdp_md *ctx, const struct packet *p
 	struct cpu *cpu = syn->cpu;
 	struct lately *lately = lately_way(cpu, syn->tuple);
 	const struct service_synack *synack = &lately->synack;
+	struct synack_frame *frame = &cpu->answer;
 	struct choice *choice = &cpu->choice;
 	enum answer answer;
 
@@ -317,18 +336,22 @@ static __always_inline int syn_lately(struct xdp_md *ctx, const struct packet *p
 	    !tcp_header_fits(packet) || packet_tcp_header(packet) != packet->tcp_length ||
 	    tcp_reserved(packet->tcp) || tcp_control(packet->tcp) & (TCP_ECE | TCP_CWR))
 		return UNUSUAL;
-	if (!tcp_syn_read_common(ctx, packet, &cpu->header) ||
+	if (!tcp_syn_read(ctx, packet, &cpu->header) ||
 	    !syn_checksums_right(packet, syn, lately->checksum_partial))
 		return UNUSUAL;
 	syn->options = &cpu->header.walk.found;
+	if (syn->options->malformed || syn->options->has_signature || syn->options->has_fast_open)
+		return UNUSUAL;
 	syn->offered = syn_offers(packet, syn->options, syn->tos) & ~lately->ignored;
 	if (syn->offered & ~(synack->granted | synack->refused))
 		return UNUSUAL;
 	syn_choice(choice, packet, syn, synack);
 	if (syn_choose(choice) != CHOOSE_DONE)
 		return UNUSUAL;
+	synack_prepare(frame, choice, synack);
+	quick_keep(ctx, lately, frame, cpu->header.offset);
 	COUNT(syn_received);
-	answer = syn_answer(ctx, packet, syn, choice, synack);
+	answer = syn_answer(ctx, packet, syn, frame, synack, syn->options->tsval);
 	if (answer == ANSWER_NO_KEY)
 		PASS_OR_DROP_SYN(syn, no_key, BUDGET_PASS);
 	if (answer == ANSWER_NO_ROOM)
@@ -509,7 +532,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	/* The next ones of this tick need not ask all that again. */
 	if (cpu->tick_syns >= CLOCK_FLOOD - 1 && service_usual(syn.service, set, listener, syn.now_ms))
 		lately_note(lately_way(cpu, syn.tuple), cpu, ctx->ingress_ifindex, packet->vlan, syn.tuple,
-			    syn.service, ignored);
+			    syn.service, set, ignored);
 	return syn_answer_shown(ctx, packet, &syn, choice);
 }
 

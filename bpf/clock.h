@@ -22,14 +22,14 @@ enum {
 	CLOCK_SYNS = 16,  /* and in a flood so many of them share a look at the clock */
 };
 
-/* clock_coarse_ms(), without its division if this is still the same tick. */
+/* clock_coarse_ms(), without a look at the clock if this is still the same tick: jiffies are a load. */
 static __always_inline __u64 clock_tick_ms(struct cpu *cpu)
 {
-	const __u64 now_ns = bpf_ktime_get_coarse_ns();
+	const __u64 tick = bpf_jiffies64();
 
-	if (cpu->tick_ns != now_ns) {
-		cpu->tick_ns = now_ns;
-		cpu->tick_ms = now_ns / 1000000;
+	if (cpu->tick != tick) {
+		cpu->tick = tick;
+		cpu->tick_ms = clock_coarse_ms();
 		cpu->tick_syns = 0;
 	}
 	return cpu->tick_ms;

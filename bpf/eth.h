@@ -32,6 +32,12 @@ static __always_inline bool eth_is_vlan(__be16 protocol)
 	return protocol == be16_from(ETH_P_8021Q) || protocol == be16_from(ETH_P_8021AD);
 }
 
+/* At once: the header's type promises no alignment, so its fields would be read byte by byte. */
+static __always_inline __be16 eth_protocol(const struct ethhdr *eth)
+{
+	return ((const __be16 *)eth)[ETH_ALEN];
+}
+
 /* Reads the Ethernet header and up to two tags. False if the frame is too short. */
 static __always_inline bool eth_read(struct packet *packet, void *data, void *end)
 {
@@ -44,7 +50,7 @@ static __always_inline bool eth_read(struct packet *packet, void *data, void *en
 	packet->eth = eth;
 	packet->end = end;
 	packet->vlan = 0;
-	packet->protocol = eth->h_proto;
+	packet->protocol = eth_protocol(eth);
 	packet->ip_offset = sizeof(*eth);
 #pragma unroll
 	for (int i = 0; i < VLAN_TAGS; i++) {
@@ -80,11 +86,16 @@ static __always_inline bool eth_mac_equal(const __u8 *a, const __u8 *b)
 /* Turns the frame round: it goes back to the MAC it came from, with the tags it came with. */
 static __always_inline void eth_turn(struct ethhdr *eth)
 {
-	__u8 source[ETH_ALEN];
+	/* Not byte by byte: see eth_protocol(). */
+	__u16 *dest = (__u16 *)eth->h_dest, *source = (__u16 *)eth->h_source;
 
-	__builtin_memcpy(source, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, source, ETH_ALEN);
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN / 2; i++) {
+		const __u16 half = source[i];
+
+		source[i] = dest[i];
+		dest[i] = half;
+	}
 }
 
 #endif

@@ -41,10 +41,18 @@ static __always_inline int handshake(struct xdp_md *ctx, bool answering)
 	return stray_decide(ctx, &packet, set, cpu);
 }
 
+/* A function of its own, since the stack has no room for this and for quick() at once. */
+static __noinline int handshake_answering(struct xdp_md *ctx)
+{
+	return handshake(ctx, true);
+}
+
 SEC("xdp.frags")
 int xdp_handshake(struct xdp_md *ctx)
 {
-	return handshake(ctx, true);
+	const int verdict = quick(ctx);
+
+	return verdict == UNUSUAL ? handshake_answering(ctx) : verdict;
 }
 
 /* What `detach` puts in its place for one cookie life: SYNs are the stack's again, ACKs still promote. */

@@ -9,10 +9,15 @@
 
 #include "maps.h"
 
-static __always_inline struct known_word *known_word(const struct settings *set, __u64 hash,
-						     __u32 generation)
+/* Where a generation's words begin. */
+static __always_inline __u32 known_base(const struct settings *set, __u32 generation)
 {
-	__u32 index = (hash & set->known_mask) + (generation & 1 ? set->known_mask + 1 : 0);
+	return generation & 1 ? set->known_mask + 1 : 0;
+}
+
+static __always_inline struct known_word *known_word(__u64 hash, __u32 mask, __u32 base)
+{
+	const __u32 index = (hash & mask) + base;
 
 	return bpf_map_lookup_elem(&known_tuples, &index);
 }
@@ -28,14 +33,19 @@ static __always_inline struct known_note *known_note(const struct settings *set,
  * The filter's word for the tuple. Whoever asks for it long before known_in() does not wait for the memory:
  * that is far away, in a large filter, and the tuples of a flood are all over it.
  */
-static __always_inline __u64 known_ask(const struct settings *set, __u64 hash)
+static __always_inline __u64 known_ask_at(__u64 hash, __u32 mask, __u32 base)
 {
-	const struct known_word *word = known_word(set, hash, set->known_generation);
+	const struct known_word *word = known_word(hash, mask, base);
 	/* An absent word cannot be; were it so, the exact lookup decides. */
 	__u64 bits = word ? word->bits : ~0ULL;
 
 	barrier_var(bits);
 	return bits;
+}
+
+static __always_inline __u64 known_ask(const struct settings *set, __u64 hash)
+{
+	return known_ask_at(hash, set->known_mask, known_base(set, set->known_generation));
 }
 
 /* Whether the stack may hold the tuple, by what known_ask() found. */
@@ -56,7 +66,7 @@ static __always_inline void known_mark(const struct settings *set, __u64 hash)
 	__u64 bits = known_bits(hash);
 
 	for (__u32 generation = 0; generation < 2; generation++) {
-		struct known_word *word = known_word(set, hash, generation);
+		struct known_word *word = known_word(hash, set->known_mask, known_base(set, generation));
 
 		/* Look before writing: a marked word stays a shared cache line. */
 		if (word && (word->bits & bits) != bits)

@@ -9,6 +9,7 @@
 #define XDPH_LATELY_H
 
 #include "clock.h"
+#include "known.h"
 #include "maps.h"
 #include "service.h"
 #include "tuple.h"
@@ -24,9 +25,19 @@ static __always_inline struct lately *lately_way(struct cpu *cpu, const struct t
 static __always_inline bool lately_holds(const struct lately *lately, const struct cpu *cpu, __u32 ifindex,
 					 __u32 vlan, const struct tuple *tuple)
 {
-	return lately->tick_ns == cpu->tick_ns && lately->service.ifindex == ifindex &&
+	return lately->tick == cpu->tick && lately->service.ifindex == ifindex &&
 	       lately->service.vlan == vlan && lately->service.port == tuple->local_port &&
 	       address_equal(&lately->service.address, &tuple->local);
+}
+
+/* Where the answer to SYNs is kept, by their header's length and their first option, the MSS.
+ */
+static __always_inline struct lately_answer *lately_answer(struct lately *lately, __be16 control,
+							   __be32 option)
+{
+	const __u32 mixed = (raw32(option) ^ raw16(control)) * 0x9e3779b1;
+
+	return &lately->answers[mixed >> 29 & (LATELY_ANSWERS - 1)];
 }
 
 /* SYNs that were answered by it are counted where canary_due() looks. */
@@ -46,21 +57,29 @@ static __always_inline void lately_count(struct lately *lately)
 /* Notes the service of a SYN that is about to be answered, about which nothing was unusual. */
 static __always_inline void lately_note(struct lately *lately, const struct cpu *cpu, __u32 ifindex,
 					__u32 vlan, const struct tuple *tuple,
-					const struct service *service, __u8 ignored)
+					const struct service *service, const struct settings *set,
+					__u8 ignored)
 {
 	if (lately_holds(lately, cpu, ifindex, vlan, tuple))
 		return;
 	lately_count(lately);
-	lately->tick_ns = cpu->tick_ns;
+	lately->tick = cpu->tick;
 	lately->service.ifindex = ifindex;
 	lately->service.vlan = vlan;
 	lately->service.address = tuple->local;
 	lately->service.port = tuple->local_port;
 	lately->slot = service->slot;
 	lately->synack = service->synack;
+	for (int i = 0; i < LATELY_ANSWERS; i++)
+		lately->answers[i].control = be16_from(0);
 	__builtin_memcpy(lately->device_mac, service->device_mac, ETH_ALEN);
 	lately->checksum_partial = service->checksum_partial;
 	lately->ignored = ignored;
+	lately->hash_seed = set->hash_seed;
+	lately->known_mask = set->known_mask;
+	lately->known_base = known_base(set, set->known_generation);
+	lately->own_mask = set->own_mask;
+	lately->epoch_ms = set->epoch_ms;
 }
 
 #endif

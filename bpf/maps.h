@@ -109,6 +109,8 @@ enum {
 	VALIDATED_WAYS = 64,
 	STALE_WAYS = 1024,
 	LATELY_WAYS = 8,
+	LATELY_ANSWERS = 8,
+	LATELY_OPTION_WORDS = 6, /* hardly any SYN has more */
 	PACE_SLOTS = 4096,
 };
 
@@ -163,24 +165,48 @@ struct choice {
 	__u8 pad;
 };
 
-/* What a SYN-ACK says, and where it goes in the frame of its SYN. Host order, but for the ports. */
+/* What a SYN-ACK says, and where it goes in the frame of its SYN. Host order, but for what says __be32. */
 struct synack_frame {
-	struct tcp_synack_options options;
+	/* The same for all SYNs with the same options (answer.h: synack_prepare()). */
+	__be32 option[5]; /* those of the timestamps' values, 2 and 3, are not */
+	__u32 options;	  /* of these words: 1 to 5 */
+	__u32 control;	  /* the header's fourth word: data offset, control bits and window */
+	__u32 bits;	  /* for the cookie */
+	__u8 timestamps;
+	__u8 service_wscale;
+	__u8 promised_wscale; /* as cookie_hash() takes it */
+	__u8 is_ipv4;
+	/* That SYN's own. */
 	__u32 isn;
 	__u32 client_isn;
 	__u32 ip_offset;
-	__u16 window;
+	__be32 ports; /* as the SYN-ACK has them */
 	__u8 ttl;
 	__u8 tos;
-	__be32 ports; /* as the SYN-ACK has them */
-	__u8 ecn;     /* 0 or TCP_ECE */
-	__u8 is_ipv4;
-	__u16 pad;
+	__u8 pad[2];
+};
+
+/* What SYNs of one look are, and what answers them (quick.h). Fields are as they lie in the frame. */
+struct lately_answer {
+	__be16 control; /* of the TCP header: data offset and SYN, nothing else; 0: nothing is kept */
+	__be16 length;	/* the SYN's by its IP header: total length, over IPv6 payload length */
+	__u8 look;	/* QUICK_LOOK() of its options */
+	__u8 pad;
+	__u8 timestamps;		    /* whether the answer has any */
+	__u8 synack_words;		    /* of the answer's options, 1 to 5 */
+	__be32 option[LATELY_OPTION_WORDS]; /* the SYN's */
+	__be32 synack_option[5];    /* words 2 and 3 are each SYN-ACK's own if there are timestamps */
+	__be32 synack_control;	    /* the fourth word of its TCP header */
+	__u32 epoch;		    /* of the cookie's key */
+	__u32 clear;		    /* of the cookie */
+	__u32 common;		    /* cookie_common() */
+	__u64 sum;		    /* of what all these SYN-ACKs have in common, pseudo header included */
+	struct siphash_state begun; /* cookie_hash_begin() */
 };
 
 /* What was found out about a service, good until the tick is over (lately.h). */
 struct lately {
-	__u64 tick_ns;
+	__u64 tick;
 	struct service_key service;
 	__u32 slot;
 	__u32 answered; /* by it, and not counted yet */
@@ -188,6 +214,13 @@ struct lately {
 	__u8 checksum_partial;
 	__u8 ignored; /* enum handshake_option: which the stack takes no notice of */
 	struct service_synack synack;
+	/* Of the settings. */
+	__u64 hash_seed;
+	__u32 known_mask;
+	__u32 known_base;
+	__u32 own_mask;
+	__u32 epoch_ms;
+	struct lately_answer answers[LATELY_ANSWERS];
 };
 
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */
@@ -202,7 +235,7 @@ enum budget {
 struct cpu {
 	__u64 epoch_start_ms; /* the epoch that was current when last looked, to spare a division */
 	__u64 budget_second;
-	__u64 tick_ns; /* of the coarse clock, when last looked (clock.h) */
+	__u64 tick; /* in jiffies, when last looked (clock.h) */
 	__u64 tick_ms;
 	__u64 syn_ms; /* the moment of this SYN, or of one a little before */
 	__u32 tick_syns;

@@ -10,13 +10,23 @@
 #include "tuple.h"
 
 /* Whether an address may be one of the host's own (abi.h: struct own_word). */
+static __always_inline bool address_own_by(const struct address *address, __u64 seed, __u32 mask)
+{
+	const __u64 hash = address_hash(address, seed);
+	const __u32 index = hash & mask;
+	const struct own_word *word = bpf_map_lookup_elem(&own_addresses, &index);
+	__u64 bits;
+
+	/* Most are empty. */
+	if (!word || !word->bits)
+		return false;
+	bits = known_bits(hash);
+	return (word->bits & bits) == bits;
+}
+
 static __always_inline bool address_own(const struct address *address, const struct settings *set)
 {
-	const __u64 hash = address_hash(address, set->hash_seed), bits = known_bits(hash);
-	const __u32 index = hash & set->own_mask;
-	const struct own_word *word = bpf_map_lookup_elem(&own_addresses, &index);
-
-	return word && (word->bits & bits) == bits;
+	return address_own_by(address, set->hash_seed, set->own_mask);
 }
 
 #endif

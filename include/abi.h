@@ -14,8 +14,8 @@
 #include "tuple.h"
 
 enum abi {
-	/* Layout of maps and metadata. A loader replaces programs only over maps of its own layout. */
-	ABI_LAYOUT = 8,
+	/* Layout of maps, metadata and cookies. A loader replaces programs only over maps of its own. */
+	ABI_LAYOUT = 9,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */

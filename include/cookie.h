@@ -185,38 +185,56 @@ static __always_inline __u32 cookie_clear(__u32 bits, __u32 epoch, int timestamp
 }
 
 /*
- * The keyed hash of a handshake. @client_isn: sequence number of the SYN, host order. @clear: the ISN's
- * low bits. @rcv_wscale: the window scale in our SYN-ACK, 15 if none. Upper half: MAC, lower half:
- * timestamp offset. Equal to siphash over the bytes remote address, local address (4 or 16 each), remote
- * port, local port, client ISN, clear (2), timestamps (1), rcv_wscale (1).
+ * The keyed hash of a handshake. Upper half: MAC, lower half: timestamp offset. It is SipHash over the
+ * bytes local address (4 or 16), local port, rcv_wscale (1), timestamps (1), remote address (4 or 16),
+ * remote port, clear (2), client ISN. What the SYNs to a service have in common comes first: in a flood
+ * that part is hashed once for many of them.
+ *
+ * @rcv_wscale: the window scale in our SYN-ACK, 15 if none.
  */
+static __always_inline __u32 cookie_common(__be16 local_port, int timestamps, __u8 rcv_wscale)
+{
+	return raw16(local_port) | (__u32)rcv_wscale << 16 | (timestamps ? 1u << 24 : 0);
+}
+
+/* The first part. @common: of cookie_common(). */
+static __always_inline void cookie_hash_begin(struct siphash_state *state, const struct siphash_key *key,
+					      const struct address *local, int ipv4, __u32 common)
+{
+	siphash_start(state, key);
+	if (ipv4) {
+		siphash_word(state, (__u64)common << 32 | raw32(local->word[3]));
+	} else {
+		siphash_word(state, (__u64)raw32(local->word[1]) << 32 | raw32(local->word[0]));
+		siphash_word(state, (__u64)raw32(local->word[3]) << 32 | raw32(local->word[2]));
+	}
+}
+
+/* The rest. @clear: the ISN's low bits. @client_isn: sequence number of the SYN, host order. */
+static __always_inline __u64 cookie_hash_end(struct siphash_state *state, const struct address *remote,
+					     __be16 remote_port, int ipv4, __u32 common, __u32 clear,
+					     __u32 client_isn)
+{
+	const __u64 ports_clear = (__u64)(clear & 0xffff) << 16 | raw16(remote_port);
+
+	if (!ipv4) {
+		siphash_word(state, (__u64)raw32(remote->word[0]) << 32 | common);
+		siphash_word(state, (__u64)raw32(remote->word[2]) << 32 | raw32(remote->word[1]));
+	}
+	siphash_word(state, ports_clear << 32 | raw32(remote->word[3]));
+	siphash_word(state, siphash_last(client_isn, ipv4 ? 20 : 44));
+	return siphash_finish(state);
+}
+
+/* Both. */
 static __always_inline __u64 cookie_hash(const struct siphash_key *key, const struct tuple *tuple, int ipv4,
 					 __u32 client_isn, __u32 clear, int timestamps, __u8 rcv_wscale)
 {
-	const __u64 ports_isn = (__u64)client_isn << 32 | (__u32)raw16(tuple->local_port) << 16 |
-				raw16(tuple->remote_port);
-	const __u64 rest = (clear & 0xffff) | (timestamps ? 1ULL << 16 : 0) | (__u64)rcv_wscale << 24;
+	const __u32 common = cookie_common(tuple->local_port, timestamps, rcv_wscale);
 	struct siphash_state state;
 
-	siphash_start(&state, key);
-	if (ipv4) {
-		siphash_word(&state,
-			     (__u64)raw32(tuple->local.word[3]) << 32 | raw32(tuple->remote.word[3]));
-		siphash_word(&state, ports_isn);
-		siphash_word(&state, siphash_last(rest, 20));
-	} else {
-		siphash_word(&state,
-			     (__u64)raw32(tuple->remote.word[1]) << 32 | raw32(tuple->remote.word[0]));
-		siphash_word(&state,
-			     (__u64)raw32(tuple->remote.word[3]) << 32 | raw32(tuple->remote.word[2]));
-		siphash_word(&state,
-			     (__u64)raw32(tuple->local.word[1]) << 32 | raw32(tuple->local.word[0]));
-		siphash_word(&state,
-			     (__u64)raw32(tuple->local.word[3]) << 32 | raw32(tuple->local.word[2]));
-		siphash_word(&state, ports_isn);
-		siphash_word(&state, siphash_last(rest, 44));
-	}
-	return siphash_finish(&state);
+	cookie_hash_begin(&state, key, &tuple->local, ipv4, common);
+	return cookie_hash_end(&state, &tuple->remote, tuple->remote_port, ipv4, common, clear, client_isn);
 }
 
 /* The ISN of the SYN-ACK, host order: the hash's uppermost bits above the clear ones. */

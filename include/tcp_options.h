@@ -53,6 +53,8 @@ struct tcp_options {
 	__u8 has_signature : 1; /* TCP-MD5 or TCP-AO: such a segment is the stack's */
 	__u8 has_fast_open : 1; /* asks for a Fast Open cookie, or shows one */
 	__u8 malformed : 1;	/* an option's length is impossible: the stack may drop such a segment */
+	__u8 tsval_at;		/* where TSval is, in bytes from the header's beginning; 0: nowhere */
+	__u8 pad[3];
 };
 
 /*
@@ -140,6 +142,7 @@ static __always_inline int tcp_options_step(struct tcp_options_walk *walk)
 		found->tsval = tcp_options_u32(walk, at + 2);
 		found->tsecr = tcp_options_u32(walk, at + 6);
 		found->has_timestamps = 1;
+		found->tsval_at = (__u8)(at + 2);
 	} else if (kind == TCP_OPTION_MD5 || kind == TCP_OPTION_AO) {
 		found->has_signature = 1;
 	} else if (kind == TCP_OPTION_FAST_OPEN) {
@@ -205,6 +208,7 @@ static __always_inline int tcp_options_common(const __be32 *word, const __u32 wo
 			return 0;
 		found->tsval = host32(word[2]);
 		found->tsecr = host32(word[3]);
+		found->tsval_at = (5 + 2) * 4;
 		found->has_timestamps = 1;
 		found->has_sack = 1;
 		break;
@@ -216,6 +220,7 @@ static __always_inline int tcp_options_common(const __be32 *word, const __u32 wo
 			return 0;
 		found->tsval = host32(word[3]);
 		found->tsecr = host32(word[4]);
+		found->tsval_at = (5 + 3) * 4;
 		found->has_timestamps = 1;
 		found->has_sack = 1;
 		break;

@@ -59,15 +59,16 @@ static size_t message_of(__u8 message[44], const struct tuple *tuple, int ipv4, 
 	const size_t skip = ipv4 ? 12 : 0, size = 16 - skip;
 	__u8 *at = message;
 
-	memcpy(at, (const __u8 *)&tuple->remote + skip, size);
-	memcpy(at + size, (const __u8 *)&tuple->local + skip, size);
-	at += 2 * size;
+	memcpy(at, (const __u8 *)&tuple->local + skip, size);
+	at += size;
+	memcpy(at, &tuple->local_port, 2);
+	at[2] = wscale;
+	at[3] = (__u8)timestamps;
+	memcpy(at + 4, (const __u8 *)&tuple->remote + skip, size);
+	at += 4 + size;
 	memcpy(at, &tuple->remote_port, 2);
-	memcpy(at + 2, &tuple->local_port, 2);
+	memcpy(at + 2, &clear, 2);
 	memcpy(at + 4, &isn, 4);
-	memcpy(at + 8, &clear, 2);
-	at[10] = (__u8)timestamps;
-	at[11] = wscale;
 	return 2 * size + 12;
 }
 

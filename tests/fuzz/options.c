@@ -44,7 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	walk = walk_read(bytes, size);
 	reference = reference_read(bytes, size);
 	require(options_agree(&walk, &reference));
-	require(!common_read(bytes, size, &common) || options_agree(&common, &reference));
+	require(options_place(&walk, bytes, size));
+	require(!common_read(bytes, size, &common) ||
+		(options_agree(&common, &reference) && common.tsval_at == walk.tsval_at));
 	try_writer(&input);
 	return 0;
 }

@@ -415,6 +415,19 @@ bool flooding(void)
 
 			run_frame(env.xdp, frame, frame_build(&syn, frame, sizeof(frame)), &answer);
 		}
+	/* Of each common layout the answer is kept (bpf/quick.h). */
+	for (int place = 0; place < PLACES; place++) {
+		const uint16_t mss = place == IPV6 ? 1440 : 1460;
+		const struct tcp_options layouts[] = { options_windows(mss, 8), options_macos(mss, 1, 6),
+						       options_linux_no_ts(mss, 7), options_mss(mss) };
+
+		for (size_t i = 0; i < sizeof(layouts) / sizeof(*layouts); i++) {
+			struct tcp_spec syn = place_syn((enum place)place, (uint16_t)(20100 + i), PORT);
+
+			syn.options = layouts[i];
+			run_frame(env.xdp, frame, frame_build(&syn, frame, sizeof(frame)), &answer);
+		}
+	}
 	if (tick_now() != tick)
 		return false;
 	flooded = tick;

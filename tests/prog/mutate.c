@@ -626,6 +626,20 @@ static const char *check_learn(const struct attempt *attempt)
 	return check_leaving(attempt, &r);
 }
 
+/* Once more if it is answered: then by the answer that is kept of it (bpf/quick.h). */
+static const char *check_flooded(const struct attempt *attempt)
+{
+	const char *wrong = NULL;
+
+	for (int i = 0; !wrong && i < 2 && (!i || run.verdict == XDP_TX); i++) {
+		while (!flooding())
+			;
+		counters_read_here(counted_before);
+		wrong = check_xdp(attempt);
+	}
+	return wrong;
+}
+
 static const char *check(const struct attempt *attempt)
 {
 	switch (attempt->condition) {
@@ -633,10 +647,7 @@ static const char *check(const struct attempt *attempt)
 	case IDLE: return check_promote(attempt);
 	case LEAVING: return check_learn(attempt);
 	case FLOODED:
-		while (!flooding())
-			;
-		counters_read_here(counted_before);
-		return check_xdp(attempt);
+		return check_flooded(attempt);
 	default: return check_xdp(attempt);
 	}
 }

@@ -210,14 +210,14 @@ CASE("the hash is SipHash over the bytes that cookie_hash() promises")
 		__u8 message[44];
 		size_t at = 0;
 
-		at = append(message, at, (const __u8 *)&tuple.remote + skip, 16 - skip);
 		at = append(message, at, (const __u8 *)&tuple.local + skip, 16 - skip);
-		at = append(message, at, &tuple.remote_port, 2);
 		at = append(message, at, &tuple.local_port, 2);
-		at = append_number(message, at, isn, 4);
-		at = append_number(message, at, clear, 2);
-		at = append_number(message, at, (__u64)timestamps, 1);
 		at = append_number(message, at, wscale, 1);
+		at = append_number(message, at, (__u64)timestamps, 1);
+		at = append(message, at, (const __u8 *)&tuple.remote + skip, 16 - skip);
+		at = append(message, at, &tuple.remote_port, 2);
+		at = append_number(message, at, clear, 2);
+		at = append_number(message, at, isn, 4);
 		REQUIRE(at == (ipv4 ? 20 : 44));
 		if (!EXPECT_EQ(cookie_hash(&key, &tuple, ipv4, isn, clear, timestamps, wscale),
 			       siphash_bytes(&key, message, at), "round %d", i))

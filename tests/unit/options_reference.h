@@ -113,6 +113,20 @@ static inline bool common_read(const unsigned char *options, size_t length, stru
 	return length % 4 == 0 && tcp_options_common(words, (__u32)length / 4, found);
 }
 
+/* Whether TSval is where it is said to be. @options: those of walk_read(). */
+static inline bool options_place(const struct tcp_options *found, const unsigned char *options,
+				 size_t length)
+{
+	__be32 word;
+
+	if (!found->has_timestamps)
+		return !found->tsval_at;
+	if (found->tsval_at < 22 || found->tsval_at + 8u > 20 + length)
+		return false;
+	memcpy(&word, options + found->tsval_at - 20, sizeof(word));
+	return host32(word) == found->tsval;
+}
+
 static inline bool options_agree(const struct tcp_options *walk, const struct reference_options *reference)
 {
 	return walk->mss == reference->mss && walk->has_wscale == reference->wscale_given &&

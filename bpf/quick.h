@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The SYNs that a flood, or a crowd, is made of: to a service of which enough was found out in this tick
+ * (lately.h), with options of which the answer is kept. Those are compared with what is kept, where they
+ * lie in the frame; what differs from SYN to SYN is looked at, and nothing is taken apart. Whatever is not
+ * just so goes the long way, where nothing is done or counted yet: this only ever answers, with the SYN-ACK
+ * that syn_decide() would send (answer.h).
+ */
+#ifndef XDPH_QUICK_H
+#define XDPH_QUICK_H
+
+#include "clock.h"
+#include "cookie.h"
+#include "count.h"
+#include "keys.h"
+#include "known.h"
+#include "lately.h"
+#include "own.h"
+#include "tcp.h"
+
+enum {
+	UNUSUAL = -1,
+	QUICK_KEEP_EVERY = 4, /* options that have no answer kept, where another's is: one in so many */
+};
+
+/* How many words of options, and which of them has TSval (0: there is none). */
+#define QUICK_LOOK(words, tsval_word) ((words) << 4 | (tsval_word))
+
+/* The header's 13th and 14th byte: its length, and SYN alone. */
+static __always_inline __be16 quick_control(const __be32 *tcp)
+{
+	return ((const __be16 *)tcp)[6];
+}
+
+/*
+ * Keeps the answer to SYNs like this one, whose options cpu->header has, at @offset of the frame. A global
+ * function: the verifier looks at it once.
+ */
+__noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struct synack_frame *frame,
+			  __u32 offset)
+{
+	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end;
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const struct siphash_key *key;
+	struct lately_answer *kept;
+	const __be32 *tcp;
+	__u32 words, size, at;
+	__be16 control;
+	__u64 sum;
+
+	if (!cpu || !lately || !frame ||
+	    offset > sizeof(struct ethhdr) + VLAN_TAGS * sizeof(struct vlan_tag) + sizeof(struct ipv6hdr))
+		return -1;
+	tcp = data + offset;
+	barrier_var(tcp);
+	if ((const void *)(tcp + 6) > end)
+		return -1;
+	control = quick_control(tcp);
+	words = (host16(control) >> 12) - 5;
+	at = cpu->header.walk.found.tsval_at;
+	/* TSval is looked for in a word of its own. */
+	if ((host16(control) & 0xfff) != TCP_SYN || words > LATELY_OPTION_WORDS || at % 4)
+		return -1;
+	kept = lately_answer(lately, control, tcp[5]);
+	/* Whoever sends ever other options keeps nobody else from being answered at once. */
+	if (raw16(kept->control) && kept->epoch == cpu->epoch && cpu->tick_syns % QUICK_KEEP_EVERY)
+		return -1;
+	kept->control = be16_from(0);
+	key = epoch_key(cpu, cpu->epoch);
+	size = words * 4;
+	barrier_var(size);
+	if (!key || size < sizeof(kept->option[0]) || size > sizeof(kept->option) ||
+	    bpf_xdp_load_bytes(ctx, offset + sizeof(struct tcphdr), kept->option, size))
+		return -1;
+	kept->epoch = cpu->epoch;
+	kept->clear = cookie_clear(frame->bits, cpu->epoch, frame->timestamps);
+	kept->common = cookie_common(lately->service.port, frame->timestamps, frame->promised_wscale);
+	cookie_hash_begin(&kept->begun, key, &lately->service.address, frame->is_ipv4, kept->common);
+	kept->length = be16_from((frame->is_ipv4 ? sizeof(struct iphdr) : 0) + sizeof(struct tcphdr) +
+				 size);
+	kept->look = QUICK_LOOK(words, at ? at / 4 - 5 : 0);
+	kept->timestamps = frame->timestamps;
+	kept->synack_words = frame->options;
+	kept->synack_control = be32_from(frame->control);
+	sum = (__u64)raw32(kept->synack_control) + raw16(be16_from(IPPROTO_TCP)) +
+	      raw16(be16_from(sizeof(struct tcphdr) + frame->options * 4)) + raw16(lately->service.port);
+	for (int i = frame->is_ipv4 ? 3 : 0; i < 4; i++)
+		sum += raw32(lately->service.address.word[i]);
+	for (__u32 i = 0; i < 5; i++) {
+		kept->synack_option[i] = frame->option[i];
+		if (i < frame->options)
+			sum += raw32(frame->option[i]);
+	}
+	kept->sum = sum;
+	kept->control = control;
+	return 0;
+}
+
+/*
+ * Whether the SYN's options are those that are kept, whatever its timestamps. Adds up its TCP header and
+ * its options.
+ */
+static __always_inline bool quick_same(const __be32 *tcp, const void *end, const __u32 words,
+				       const __u32 tsval_word, const struct lately_answer *kept, __u64 *sum,
+				       __be32 *tsval)
+{
+	__u32 other = 0;
+
+	if ((const void *)(tcp + 5 + words) > end)
+		return false;
+#pragma unroll
+	for (__u32 i = 0; i < 5 + words; i++)
+		*sum += raw32(tcp[i]);
+#pragma unroll
+	for (__u32 i = 0; i < words; i++)
+		if (!tsval_word || i < tsval_word || i > tsval_word + 1)
+			other |= raw32(tcp[5 + i]) ^ raw32(kept->option[i]);
+	if (tsval_word)
+		*tsval = tcp[5 + tsval_word];
+	return !other;
+}
+
+/* Whether a sum of words that contains its checksum is that of a sound header: 0xffff, or twice that. */
+static __always_inline bool quick_sum_right(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	return sum == 0xffff || sum == 2 * 0xffff;
+}
+
+static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
+{
+	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *ip;
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	__u32 client_isn, isn, tcp_length, length, whole, tos;
+	struct lately_answer *kept;
+	struct counters *count;
+	struct siphash_state state;
+	struct lately *lately;
+	__u64 hash, sum, asked, now_ms;
+	__be32 *tcp, tsval = 0;
+	struct tuple tuple;
+	__be16 ip_length;
+	bool same;
+	int growth;
+
+	if (!cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
+		return UNUSUAL;
+	ip = data + offset;
+	barrier_var(ip);
+	tcp = ip + ip_header;
+	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
+		return UNUSUAL;
+	if (is_ipv4) {
+		const struct iphdr *ipv4 = ip;
+
+		address_map_ipv4(&tuple.remote, ipv4->saddr);
+		address_map_ipv4(&tuple.local, ipv4->daddr);
+		ip_length = ipv4->tot_len;
+		tos = ipv4->tos;
+	} else {
+		const struct ipv6hdr *ipv6 = ip;
+
+		__builtin_memcpy(&tuple.remote, &ipv6->saddr, sizeof(tuple.remote));
+		__builtin_memcpy(&tuple.local, &ipv6->daddr, sizeof(tuple.local));
+		ip_length = ipv6->payload_len;
+		tos = ipv6_traffic_class(ipv6);
+	}
+	tuple.remote_port = ((const __be16 *)tcp)[0];
+	tuple.local_port = ((const __be16 *)tcp)[1];
+
+	lately = lately_way(cpu, &tuple);
+	if (bpf_jiffies64() != cpu->tick ||
+	    !lately_holds(lately, cpu, ctx->ingress_ifindex, vlan, &tuple) ||
+	    !eth_mac_equal(data, lately->device_mac))
+		return UNUSUAL;
+	hash = tuple_hash(&tuple, lately->hash_seed);
+	asked = known_ask_at(hash, lately->known_mask, lately->known_base);
+	kept = lately_answer(lately, quick_control(tcp), tcp[5]);
+	if (kept->control != quick_control(tcp) || kept->length != ip_length || kept->epoch != cpu->epoch)
+		return UNUSUAL;
+	sum = (__u64)raw16(be16_from(IPPROTO_TCP)) +
+	      raw16(be16_from(host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0)));
+	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
+		sum += (__u64)raw32(tuple.remote.word[i]) + raw32(tuple.local.word[i]);
+		/* Each look by code of its own, without a loop or a test. */
+#define QUICK_SAME(words, tsval_word)                                                                      \
+	case QUICK_LOOK(words, tsval_word):                                                                \
+		same = quick_same(tcp, end, words, tsval_word, kept, &sum, &tsval);                        \
+		break
+	switch (kept->look) {
+		QUICK_SAME(1, 0);
+		QUICK_SAME(2, 0);
+		QUICK_SAME(3, 0);
+		QUICK_SAME(3, 1);
+		QUICK_SAME(4, 0);
+		QUICK_SAME(4, 1);
+		QUICK_SAME(4, 2);
+		QUICK_SAME(5, 0);
+		QUICK_SAME(5, 1);
+		QUICK_SAME(5, 2);
+		QUICK_SAME(5, 3);
+		QUICK_SAME(6, 0);
+		QUICK_SAME(6, 1);
+		QUICK_SAME(6, 2);
+		QUICK_SAME(6, 3);
+		QUICK_SAME(6, 4);
+	default: return UNUSUAL;
+	}
+#undef QUICK_SAME
+	if (!same || !quick_sum_right(sum))
+		return UNUSUAL;
+	if (is_ipv4) {
+		const struct iphdr *ipv4 = ip;
+
+		sum = 0;
+#pragma unroll
+		for (int i = 0; i < 5; i++)
+			sum += ((const __u32 *)ip)[i];
+		if (*(const __u8 *)ip != 0x45 || ipv4->protocol != IPPROTO_TCP ||
+		    ipv4->frag_off & be16_from(IPV4_MORE_FRAGMENTS | IPV4_OFFSET) ||
+		    !quick_sum_right(sum) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
+			return UNUSUAL;
+	} else {
+		const struct ipv6hdr *ipv6 = ip;
+
+		if (ipv6->version != 6 || ipv6->nexthdr != IPPROTO_TCP || address_is_ipv4(&tuple.remote) ||
+		    address_is_ipv4(&tuple.local) || ipv6_source_martian(&tuple.remote, &tuple.local))
+			return UNUSUAL;
+	}
+	if (address_own_by(&tuple.remote, lately->hash_seed, lately->own_mask) || known_in(asked, hash))
+		return UNUSUAL;
+	now_ms = clock_syn_ms(cpu);
+	if (now_ms - cpu->epoch_start_ms >= lately->epoch_ms)
+		return UNUSUAL;
+
+	client_isn = host32(tcp[1]);
+	state = kept->begun;
+	hash = cookie_hash_end(&state, &tuple.remote, tuple.remote_port, is_ipv4, kept->common, kept->clear,
+			       client_isn);
+	isn = cookie_isn(hash, kept->clear, kept->timestamps);
+
+	tcp_length = sizeof(struct tcphdr) + kept->synack_words * 4;
+	length = offset + ip_header + tcp_length;
+	whole = bpf_xdp_get_buff_len(ctx);
+	if (data + length > end && end - data < whole)
+		return UNUSUAL;
+	growth = (int)length - (int)whole;
+	if (growth && bpf_xdp_adjust_tail(ctx, growth))
+		return UNUSUAL;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	ip = data + offset;
+	barrier_var(ip);
+	tcp = ip + ip_header;
+	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
+		return UNUSUAL;
+	eth_turn(data);
+	if (lately->synack.reflects_tos)
+		tos &= ~3;
+	else
+		tos = lately->synack.tos;
+	if (is_ipv4)
+		ipv4_turn(ip, lately->synack.ttl, tos, tcp_length);
+	else
+		ipv6_turn(ip, lately->synack.ttl, tos, tcp_length);
+
+	sum = kept->sum + raw16(tuple.remote_port);
+	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
+		sum += raw32(tuple.remote.word[i]);
+	tcp[0] = be32_from((__u32)host16(tuple.local_port) << 16 | host16(tuple.remote_port));
+	tcp[1] = be32_from(isn);
+	tcp[2] = be32_from(client_isn + 1);
+	tcp[3] = kept->synack_control;
+	tcp[5] = kept->synack_option[0];
+	sum += (__u64)raw32(tcp[1]) + raw32(tcp[2]);
+	if (kept->timestamps) {
+		const __be32 tsval_ours = be32_from((__u32)now_ms + cookie_timestamp_offset(hash));
+
+		if ((void *)(tcp + 9) > end)
+			return XDP_DROP;
+		sum += (__u64)raw32(tsval_ours) + raw32(tsval);
+		tcp[6] = kept->synack_option[1];
+		tcp[7] = tsval_ours;
+		tcp[8] = tsval;
+		if (kept->synack_words == 5) {
+			if ((void *)(tcp + 10) > end)
+				return XDP_DROP;
+			tcp[9] = kept->synack_option[4];
+		}
+	} else {
+		for (__u32 i = 1; i < 3; i++) {
+			if (i >= kept->synack_words || (void *)(tcp + 6 + i) > end)
+				break;
+			tcp[5 + i] = kept->synack_option[i];
+		}
+	}
+	tcp[4] = (XDPH_FORCE __be32)csum_field(sum);
+
+	lately->answered++;
+	count = bpf_map_lookup_elem(&counters, &zero);
+	if (count) {
+		count->syn_received++;
+		count->syn_answered++;
+	}
+	return XDP_TX;
+}
+
+__noinline int quick_ipv4(struct xdp_md *ctx, __u32 offset, __u32 vlan)
+{
+	return quick_answer(ctx, offset, vlan, true);
+}
+
+__noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
+{
+	return quick_answer(ctx, offset, vlan, false);
+}
+
+/* UNUSUAL, or the SYN is answered. Whatever is no SYN learns that after some twenty instructions. */
+static __always_inline int quick(struct xdp_md *ctx)
+{
+	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end, *ip;
+	const struct ethhdr *eth = data;
+	__u32 offset = sizeof(*eth), vlan = 0;
+	const struct vlan_tag *tag;
+	__be16 protocol;
+
+	if (data + sizeof(*eth) + sizeof(*tag) + sizeof(struct iphdr) + 14 > end)
+		return UNUSUAL;
+	protocol = eth_protocol(eth);
+	if (eth_is_vlan(protocol)) {
+		tag = data + sizeof(*eth);
+		vlan = vlan_number(host16(tag->tci));
+		protocol = tag->protocol;
+		offset += sizeof(*tag);
+	}
+	ip = data + offset;
+	if (protocol == be16_from(ETH_P_IP)) {
+		if (((const __u8 *)ip)[sizeof(struct iphdr) + 13] != TCP_SYN)
+			return UNUSUAL;
+		return quick_ipv4(ctx, offset, vlan);
+	}
+	if (protocol == be16_from(ETH_P_IPV6)) {
+		if (ip + sizeof(struct ipv6hdr) + 14 > end ||
+		    ((const __u8 *)ip)[sizeof(struct ipv6hdr) + 13] != TCP_SYN)
+			return UNUSUAL;
+		return quick_ipv6(ctx, offset, vlan);
+	}
+	return UNUSUAL;
+}
+
+#endif
