@@ -50,7 +50,7 @@ static __always_inline bool ack_intact(struct xdp_md *ctx, const struct packet *
 	if (!tcp_segment_whole(ctx, true, packet, bpf_xdp_get_buff_len(ctx), &cpu->header))
 		return false;
 	return packet_tcp_header(packet) != packet->tcp_length ||
-	       (tcp_header_read(ctx, true, packet, &cpu->header) &&
+	       (tcp_sum_read(ctx, packet, &cpu->header) &&
 		tcp_checksum_right(packet, &cpu->header, service->checksum_partial));
 }
 
@@ -193,7 +193,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	struct tuple tuple;
 	__u32 payload, state, seq;
 	__u64 hash;
-	bool follows, held;
+	bool held;
 	int verdict;
 
 	tcp_tuple(packet, &tuple);
@@ -214,19 +214,23 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
 		return XDP_PASS;
 
-	verdict = claim_judge_service(claim, service);
 	way = validated_way(cpu, hash);
-	follows = validated_lately(way, hash, claim->now_ms) &&
-		  claim->server_isn == way->metadata.server_isn &&
-		  seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
-	if ((verdict == VERDICT_RIGHT || follows) && !ack_intact(ctx, packet, cpu, service))
-		return XDP_PASS;
-	if (verdict == VERDICT_RIGHT && follows) {
+	if (validated_lately(way, hash, claim->now_ms) && claim->server_isn == way->metadata.server_isn &&
+	    seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES) {
+		if (!ack_intact(ctx, packet, cpu, service))
+			return XDP_PASS;
 		metadata = way->metadata;
-		COUNT(ack_validated);
+		/* The same cookie once more, or what follows it. */
+		if (seq == way->metadata.client_isn + 1)
+			COUNT(ack_validated);
+		else
+			COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
+	verdict = claim_judge_service(claim, service);
 	if (verdict == VERDICT_RIGHT) {
+		if (!ack_intact(ctx, packet, cpu, service))
+			return XDP_PASS;
 		claim_metadata(claim, &metadata);
 		way->hash = hash;
 		way->at_ms = claim->now_ms;
@@ -237,11 +241,6 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		return ack_hand_over(ctx, &metadata, set);
 	}
 
-	if (follows) {
-		metadata = way->metadata;
-		COUNT(ack_following);
-		return ack_hand_over(ctx, &metadata, set);
-	}
 	held = held && !known_stale(cpu, hash);
 	/* A tuple that is known and no longer held is one to try cookies on, too: a look now and then. */
 	if (held && (claim->timestamps || ++cpu->known_plain % FORGING_SAMPLE)) {

@@ -18,8 +18,9 @@ static __always_inline __u64 clock_coarse_ms(void)
 }
 
 enum {
-	CLOCK_FLOOD = 64, /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
-	CLOCK_SYNS = 16,  /* and in a flood so many of them share a look at the clock */
+	CLOCK_LAG_MS = 20, /* of the tick behind the clock, at the most: ticks are 1 to 10 ms apart */
+	CLOCK_FLOOD = 64,  /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
+	CLOCK_SYNS = 16,   /* and in a flood so many of them share a look at the clock */
 };
 
 /* clock_coarse_ms(), without a look at the clock if this is still the same tick: jiffies are a load. */
@@ -47,6 +48,19 @@ static __always_inline __u64 clock_syn_ms(struct cpu *cpu)
 	if (syns < CLOCK_FLOOD || !(syns % CLOCK_SYNS))
 		cpu->syn_ms = clock_ms();
 	return cpu->syn_ms;
+}
+
+/*
+ * The moment by which an ACK is judged: that of the last tick, unless an epoch may have begun since. Then
+ * it could name one that is still to come.
+ */
+static __always_inline __u64 clock_ack_ms(struct cpu *cpu, const struct settings *set)
+{
+	const __u64 now_ms = clock_tick_ms(cpu);
+
+	return now_ms < cpu->epoch_start_ms || now_ms + CLOCK_LAG_MS >= cpu->epoch_start_ms + set->epoch_ms
+		       ? clock_ms()
+		       : now_ms;
 }
 
 static __always_inline __u32 clock_epoch(struct cpu *cpu, const struct settings *set, __u64 now_ms)

@@ -79,7 +79,6 @@ static __always_inline void lately_note(struct lately *lately, const struct cpu 
 	lately->known_mask = set->known_mask;
 	lately->known_base = known_base(set, set->known_generation);
 	lately->own_mask = set->own_mask;
-	lately->epoch_ms = set->epoch_ms;
 }
 
 #endif

@@ -197,7 +197,6 @@ struct lately_answer {
 	__be32 option[LATELY_OPTION_WORDS]; /* the SYN's */
 	__be32 synack_option[5];    /* words 2 and 3 are each SYN-ACK's own if there are timestamps */
 	__be32 synack_control;	    /* the fourth word of its TCP header */
-	__u32 epoch;		    /* of the cookie's key */
 	__u32 clear;		    /* of the cookie */
 	__u32 common;		    /* cookie_common() */
 	__u64 sum;		    /* of what all these SYN-ACKs have in common, pseudo header included */
@@ -219,7 +218,7 @@ struct lately {
 	__u32 known_mask;
 	__u32 known_base;
 	__u32 own_mask;
-	__u32 epoch_ms;
+	__u32 pad;
 	struct lately_answer answers[LATELY_ANSWERS];
 };
 

@@ -80,7 +80,8 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct p
 		.client_isn = metadata->client_isn,
 		.server_isn = metadata->server_isn,
 		.state = CONNECTION_PROMOTED,
-		.cookie_age_ms = metadata->cookie_age_ms,
+		.cookie_age_ms = metadata->options & OPTION_TIMESTAMPS ? (__u32)now_ms - metadata->sent_ms
+								       : 0,
 		.ifindex = skb->ifindex,
 		.mss = metadata->mss,
 		.snd_wscale = metadata->snd_wscale,

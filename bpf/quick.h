@@ -63,7 +63,7 @@ __noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struc
 		return -1;
 	kept = lately_answer(lately, control, tcp[5]);
 	/* Whoever sends ever other options keeps nobody else from being answered at once. */
-	if (raw16(kept->control) && kept->epoch == cpu->epoch && cpu->tick_syns % QUICK_KEEP_EVERY)
+	if (raw16(kept->control) && cpu->tick_syns % QUICK_KEEP_EVERY)
 		return -1;
 	kept->control = be16_from(0);
 	key = epoch_key(cpu, cpu->epoch);
@@ -72,7 +72,6 @@ __noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struc
 	if (!key || size < sizeof(kept->option[0]) || size > sizeof(kept->option) ||
 	    bpf_xdp_load_bytes(ctx, offset + sizeof(struct tcphdr), kept->option, size))
 		return -1;
-	kept->epoch = cpu->epoch;
 	kept->clear = cookie_clear(frame->bits, cpu->epoch, frame->timestamps);
 	kept->common = cookie_common(lately->service.port, frame->timestamps, frame->promised_wscale);
 	cookie_hash_begin(&kept->begun, key, &lately->service.address, frame->is_ipv4, kept->common);
@@ -178,7 +177,7 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	hash = tuple_hash(&tuple, lately->hash_seed);
 	asked = known_ask_at(hash, lately->known_mask, lately->known_base);
 	kept = lately_answer(lately, quick_control(tcp), tcp[5]);
-	if (kept->control != quick_control(tcp) || kept->length != ip_length || kept->epoch != cpu->epoch)
+	if (kept->control != quick_control(tcp) || kept->length != ip_length)
 		return UNUSUAL;
 	sum = (__u64)raw16(be16_from(IPPROTO_TCP)) +
 	      raw16(be16_from(host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0)));
@@ -232,9 +231,6 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	if (address_own_by(&tuple.remote, lately->hash_seed, lately->own_mask) || known_in(asked, hash))
 		return UNUSUAL;
 	now_ms = clock_syn_ms(cpu);
-	if (now_ms - cpu->epoch_start_ms >= lately->epoch_ms)
-		return UNUSUAL;
-
 	client_isn = host32(tcp[1]);
 	state = kept->begun;
 	hash = cookie_hash_end(&state, &tuple.remote, tuple.remote_port, is_ipv4, kept->common, kept->clear,
@@ -317,7 +313,48 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 	return quick_answer(ctx, offset, vlan, false);
 }
 
-/* UNUSUAL, or the SYN is answered. Whatever is no SYN learns that after some twenty instructions. */
+/*
+ * A segment with ACK: XDP_PASS if its connection is established, of which the note of its tuple is proof
+ * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked.
+ */
+static __always_inline int quick_segment(const void *ip, const __be32 *tcp, const bool is_ipv4)
+{
+	const struct settings *set;
+	struct tuple tuple;
+	__u64 hash;
+
+	tuple.remote_port = ((const __be16 *)tcp)[0];
+	tuple.local_port = ((const __be16 *)tcp)[1];
+	if (!port_protected(tuple.local_port))
+		return UNUSUAL;
+	set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set)
+		return UNUSUAL;
+	if (is_ipv4) {
+		const struct iphdr *ipv4 = ip;
+
+		if (*(const __u8 *)ip != 0x45 || ipv4->protocol != IPPROTO_TCP ||
+		    ipv4->frag_off & be16_from(IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
+			return UNUSUAL;
+		address_map_ipv4(&tuple.remote, ipv4->saddr);
+		address_map_ipv4(&tuple.local, ipv4->daddr);
+	} else {
+		const struct ipv6hdr *ipv6 = ip;
+
+		__builtin_memcpy(&tuple.remote, &ipv6->saddr, sizeof(tuple.remote));
+		__builtin_memcpy(&tuple.local, &ipv6->daddr, sizeof(tuple.local));
+		if (ipv6->version != 6 || ipv6->nexthdr != IPPROTO_TCP || address_is_ipv4(&tuple.remote) ||
+		    address_is_ipv4(&tuple.local))
+			return UNUSUAL;
+	}
+	hash = tuple_hash(&tuple, set->hash_seed);
+	if (!known_is_settled(known_note(set, hash), hash))
+		return UNUSUAL;
+	COUNT(ack_known);
+	return XDP_PASS;
+}
+
+/* UNUSUAL, or the SYN is answered, or the segment of a connection passed: what nearly all are. */
 static __always_inline int quick(struct xdp_md *ctx)
 {
 	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end, *ip;
@@ -325,6 +362,7 @@ static __always_inline int quick(struct xdp_md *ctx)
 	__u32 offset = sizeof(*eth), vlan = 0;
 	const struct vlan_tag *tag;
 	__be16 protocol;
+	__u8 control;
 
 	if (data + sizeof(*eth) + sizeof(*tag) + sizeof(struct iphdr) + 14 > end)
 		return UNUSUAL;
@@ -337,15 +375,20 @@ static __always_inline int quick(struct xdp_md *ctx)
 	}
 	ip = data + offset;
 	if (protocol == be16_from(ETH_P_IP)) {
-		if (((const __u8 *)ip)[sizeof(struct iphdr) + 13] != TCP_SYN)
-			return UNUSUAL;
-		return quick_ipv4(ctx, offset, vlan);
+		control = ((const __u8 *)ip)[sizeof(struct iphdr) + 13];
+		if (control == TCP_SYN)
+			return quick_ipv4(ctx, offset, vlan);
+		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
+			return quick_segment(ip, ip + sizeof(struct iphdr), true);
 	}
 	if (protocol == be16_from(ETH_P_IPV6)) {
-		if (ip + sizeof(struct ipv6hdr) + 14 > end ||
-		    ((const __u8 *)ip)[sizeof(struct ipv6hdr) + 13] != TCP_SYN)
+		if (ip + sizeof(struct ipv6hdr) + 14 > end)
 			return UNUSUAL;
-		return quick_ipv6(ctx, offset, vlan);
+		control = ((const __u8 *)ip)[sizeof(struct ipv6hdr) + 13];
+		if (control == TCP_SYN)
+			return quick_ipv6(ctx, offset, vlan);
+		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
+			return quick_segment(ip, ip + sizeof(struct ipv6hdr), false);
 	}
 	return UNUSUAL;
 }

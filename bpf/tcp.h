@@ -249,6 +249,25 @@ static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struc
 	return true;
 }
 
+/* Sums up a header with its options: where it lies if they are none, or timestamps. To XDP. */
+static __always_inline bool tcp_sum_read(struct xdp_md *ctx, const struct packet *packet,
+					 struct tcp_header_copy *copy)
+{
+	const __u32 length = packet_tcp_header(packet);
+	const __be32 *word = (const void *)packet->tcp;
+	__u64 sum = 0;
+
+	barrier_var(word); /* as in tcp_read_network() */
+	if ((length != sizeof(struct tcphdr) && length != sizeof(struct tcphdr) + 12) ||
+	    (const void *)(word + 8) > packet->end)
+		return tcp_header_read(ctx, true, packet, copy);
+	for (int i = 0; i < 8; i++)
+		if (i < 5 || length != sizeof(struct tcphdr))
+			sum += raw32(word[i]);
+	copy->sum = csum_fold_sum(sum);
+	return true;
+}
+
 /* A SYN's header with its options, if those are laid out in one of a few common ways. */
 static __always_inline bool tcp_syn_read_common(struct xdp_md *ctx, const struct packet *packet,
 						struct tcp_header_copy *copy)

@@ -85,10 +85,9 @@ __noinline int used_look(__u64 hash, __u64 isn_tag, __u64 now_ms)
 		if (!bucket)
 			continue;
 		for (int i = 0; i < USED_WAYS; i++) {
-			barrier_var(i);
 			__u64 way = bucket->way[i];
 
-			if (way && way >> USED_ISN_SHIFT == tag >> USED_ISN_SHIFT &&
+			if (way >> USED_ISN_SHIFT == tag >> USED_ISN_SHIFT && way &&
 			    !used_expired(set, way, now_ms))
 				return way & USED_MADE ? USED_CONNECTED : USED_TRIED;
 		}
@@ -110,7 +109,6 @@ __noinline int used_room(__u64 hash, int pair, __u64 now_ms)
 		if (!bucket)
 			continue;
 		for (int i = 0; i < USED_WAYS; i++) {
-			barrier_var(i);
 			room += !bucket->way[i] || used_expired(set, bucket->way[i], now_ms);
 		}
 	}
@@ -215,10 +213,9 @@ __noinline int used_made(__u64 hash)
 		if (!bucket)
 			continue;
 		for (int i = 0; i < USED_WAYS; i++) {
-			barrier_var(i);
 			__u64 way = bucket->way[i];
 
-			if (way && way >> USED_TUPLE_SHIFT == used_tuple_tag(hash) && !(way & USED_MADE))
+			if (way >> USED_TUPLE_SHIFT == used_tuple_tag(hash) && way && !(way & USED_MADE))
 				__sync_fetch_and_or(&bucket->way[i], USED_MADE);
 		}
 	}

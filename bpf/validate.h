@@ -50,10 +50,17 @@ static __always_inline __u64 claim_hash(const struct claim *claim, const struct 
 			   options.has_wscale ? claim->service_wscale : COOKIE_WSCALE_ABSENT);
 }
 
-/* Milliseconds since the SYN-ACK left whose timestamp the client echoes. */
-static __always_inline __u32 claim_age(const struct claim *claim)
+/* When the SYN-ACK left whose timestamp the client echoes, in milliseconds. */
+static __always_inline __u32 claim_sent_ms(const struct claim *claim)
 {
-	return (__u32)claim->now_ms - (claim->tsecr - cookie_timestamp_offset(claim->hash));
+	return claim->tsecr - cookie_timestamp_offset(claim->hash);
+}
+
+/* Whether that was within a cookie's life. Of now we know the last tick: it may have been a little later.
+ */
+static __always_inline bool claim_echo_fits(const struct claim *claim)
+{
+	return (__u32)claim->now_ms + CLOCK_LAG_MS - claim_sent_ms(claim) <= claim->life_ms + CLOCK_LAG_MS;
 }
 
 /* Makes the cookie whose clear bits are in @claim->server_isn. Sets hash and server_isn, or returns -1. */
@@ -86,7 +93,7 @@ __noinline int claim_judge(struct claim *claim)
 	claim->hash = claim_hash(claim, key);
 	if (!cookie_mac_right(claim->hash, claim->server_isn, claim->timestamps))
 		return VERDICT_WRONG;
-	if (claim->timestamps && claim_age(claim) > claim->life_ms)
+	if (claim->timestamps && !claim_echo_fits(claim))
 		return VERDICT_ECHO;
 	return VERDICT_RIGHT;
 }
@@ -104,7 +111,7 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
 	if (!tcp_timestamps_read(ctx, xdp, packet, &cpu->header, &options))
 		return false;
 	claim->tuple = *tuple;
-	claim->now_ms = clock_ms();
+	claim->now_ms = clock_ack_ms(cpu, set);
 	claim->tsval = options.tsval;
 	claim->tsecr = options.tsecr;
 	claim->client_isn = host32(packet->tcp->seq) - 1;
@@ -159,11 +166,11 @@ static __always_inline void claim_metadata(const struct claim *claim, struct han
 	metadata->server_isn = claim->server_isn;
 	metadata->timestamp_offset = 0;
 	metadata->tsval = 0;
-	metadata->cookie_age_ms = 0;
+	metadata->sent_ms = 0;
 	if (claim->timestamps) {
 		metadata->timestamp_offset = cookie_timestamp_offset(claim->hash);
 		metadata->tsval = claim->tsval;
-		metadata->cookie_age_ms = claim_age(claim);
+		metadata->sent_ms = claim_sent_ms(claim);
 	}
 	metadata->mss = options.mss;
 	metadata->options = (options.has_wscale ? OPTION_WSCALE : 0) |

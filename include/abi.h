@@ -353,8 +353,8 @@ struct handshake_metadata {
 	__u32 client_isn;
 	__u32 server_isn;
 	__u32 timestamp_offset;
-	__u32 tsval; /* of the client */
-	__u32 cookie_age_ms;
+	__u32 tsval;   /* of the client */
+	__u32 sent_ms; /* when the SYN-ACK left, by the lower half of the clock; only with timestamps */
 	__u16 mss;
 	__u8 options; /* enum handshake_option: granted */
 	__u8 snd_wscale : 4;

@@ -312,7 +312,7 @@ CASE("ten times full, then turned by run: what is gone is forgotten, what the st
 				     " --port %d-%d --turn 1 --firewall-checked --pin-path %s",
 			     PORT, PORT_LAST, env.pins);
 	for (int turn = 0; turn < 3; turn++) {
-		REQUIRE(WAIT_FOR(settings_turned() != last, 5000), "turn %d does not come", turn);
+		REQUIRE(WAIT_FOR(settings_turned() != last, 20000), "turn %d does not come", turn);
 		last = settings_turned();
 		for (int i = 0; i < 2; i++) {
 			EXPECT_EQ(passed_held(held[i], each), each, "%s: held, turn %d", held[i]->name,

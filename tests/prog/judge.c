@@ -354,6 +354,7 @@ bool judge_carried(const struct reading *reading, const struct facts *facts)
 
 enum {
 	EPOCHS = 16,
+	TICK_LAG_MS = 20, /* bpf/clock.h: CLOCK_LAG_MS */
 };
 
 static struct {
@@ -403,9 +404,10 @@ static bool cookie_good(const struct reading *r, uint32_t client_isn, const stru
 	struct cookie_options options;
 	const uint64_t hash = hash_of(&r->tuple, r->ipv4, client_isn, isn & mask, timestamps, facts, epoch,
 				      &options);
-	const uint32_t age = (uint32_t)now_ms - (r->tsecr - cookie_timestamp_offset(hash));
+	const uint32_t sent_ms = r->tsecr - cookie_timestamp_offset(hash);
 
-	if ((isn ^ (uint32_t)(hash >> 32)) & ~mask || (timestamps && age > 2 * env.set.epoch_ms))
+	if ((isn ^ (uint32_t)(hash >> 32)) & ~mask ||
+	    (timestamps && (uint32_t)now_ms + TICK_LAG_MS - sent_ms > 2 * env.set.epoch_ms + TICK_LAG_MS))
 		return false;
 	*metadata = (struct handshake_metadata){
 		.magic = ABI_METADATA_MAGIC,
@@ -414,7 +416,7 @@ static bool cookie_good(const struct reading *r, uint32_t client_isn, const stru
 		.server_isn = isn,
 		.timestamp_offset = timestamps ? cookie_timestamp_offset(hash) : 0,
 		.tsval = r->tsval,
-		.cookie_age_ms = timestamps ? age : 0,
+		.sent_ms = timestamps ? sent_ms : 0,
 		.mss = options.mss,
 		.options = (uint8_t)((options.has_wscale ? OPTION_WSCALE : 0) |
 				     (options.has_sack ? OPTION_SACK : 0) |
@@ -429,10 +431,9 @@ static bool cookie_good(const struct reading *r, uint32_t client_isn, const stru
 enum certainty judge_cookie(const struct reading *reading, uint32_t client_isn, const struct facts *facts,
 			    uint64_t before_ms, uint64_t after_ms, struct handshake_metadata *metadata)
 {
-	const bool then = cookie_good(reading, client_isn, facts, before_ms, metadata);
+	/* It may be judged by the moment of the last tick. */
+	const bool then = cookie_good(reading, client_isn, facts, before_ms - TICK_LAG_MS, metadata);
 
-	if (before_ms == after_ms)
-		return then ? CERTAINLY : CERTAINLY_NOT;
 	if (cookie_good(reading, client_isn, facts, after_ms, metadata))
 		return then ? CERTAINLY : PERHAPS;
 	return then ? PERHAPS : CERTAINLY_NOT;

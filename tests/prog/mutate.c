@@ -330,13 +330,9 @@ static bool ack_sum_sound(const struct reading *r)
 	return r->payload || r->tcp_sum_right || r->tcp_sum_partial;
 }
 
-static bool metadata_equal(const struct handshake_metadata *a, const struct handshake_metadata *b,
-			   uint64_t slack_ms)
+static bool metadata_equal(const struct handshake_metadata *a, const struct handshake_metadata *b)
 {
-	struct handshake_metadata same_age = *a;
-
-	same_age.cookie_age_ms = b->cookie_age_ms;
-	return !memcmp(&same_age, b, sizeof(same_age)) && b->cookie_age_ms - a->cookie_age_ms <= slack_ms;
+	return !memcmp(a, b, sizeof(*a));
 }
 
 /* Whether it follows a segment that had metadata, by a second at most. */
@@ -352,7 +348,7 @@ static bool follows(const struct attempt *attempt, const struct reading *r)
 static const char *check_handed(const struct attempt *attempt, const struct reading *r,
 				const struct found *found)
 {
-	struct handshake_metadata own, given = run.metadata;
+	struct handshake_metadata own;
 	enum certainty right;
 
 	if (run.verdict != XDP_PASS)
@@ -362,11 +358,8 @@ static const char *check_handed(const struct attempt *attempt, const struct read
 	if (!ack_sound(r) || !ack_sum_sound(r) || !found->facts)
 		return "metadata in front of what has something wrong";
 	right = judge_cookie(r, r->seq - 1, found->facts, run.before_ms, run.after_ms, &own);
-	/* Age the earlier one: the later moment may have been asked. */
-	given.cookie_age_ms += (__u32)(run.after_ms - run.before_ms);
 	/* Of several timestamps, which counts is for nobody to say. */
-	if (r->timestamps > 1 ||
-	    (right != CERTAINLY_NOT && metadata_equal(&own, &given, run.after_ms - run.before_ms))) {
+	if (r->timestamps > 1 || (right != CERTAINLY_NOT && metadata_equal(&own, &run.metadata))) {
 		if (attempt->baked) {
 			attempt->baked->metadata = run.metadata;
 			attempt->baked->handed_ms = run.after_ms;
@@ -376,7 +369,7 @@ static const char *check_handed(const struct attempt *attempt, const struct read
 	if (!follows(attempt, r))
 		return right == CERTAINLY_NOT ? "metadata for a wrong cookie"
 					      : "metadata that are not the cookie's";
-	return metadata_equal(&attempt->baked->metadata, &run.metadata, 0)
+	return metadata_equal(&attempt->baked->metadata, &run.metadata)
 		       ? NULL
 		       : "other metadata than the segment before";
 }
@@ -646,8 +639,7 @@ static const char *check(const struct attempt *attempt)
 	case VALIDATING:
 	case IDLE: return check_promote(attempt);
 	case LEAVING: return check_learn(attempt);
-	case FLOODED:
-		return check_flooded(attempt);
+	case FLOODED: return check_flooded(attempt);
 	default: return check_xdp(attempt);
 	}
 }

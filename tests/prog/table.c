@@ -35,6 +35,7 @@ enum {
 	PORT_FAST_OPEN = 8091,
 	PORT_TAUGHT = 8092,
 	PORT_FLOODED = 8099,
+	PORT_REFLECTING = 8098,
 	PORT_OUTSIDE = 8200,
 };
 
@@ -343,6 +344,18 @@ CASE("a SYN whose answer has no room in the first buffer is passed within the bu
 	       counted_text(&run));
 	env.set.pass_budget = PLENTY;
 	settings_store();
+	/* Also where the answer to such SYNs is kept. As long as the answer is, in two buffers. */
+	for (int i = 0; i < 20; i++)
+		if (flooding()) {
+			syn = place_syn(IPV4, next_port(), PORT);
+			syn.options = options_ts(4711, 0);
+			length = frame_build(&syn, frame, sizeof(frame));
+			memset(frame + length, 0xa5, 4);
+			run_split_frame(env.xdp, frame, length + 4, length, &run);
+			EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_no_room),
+			       "%s", counted_text(&run));
+			expect_unchanged("no room, in a flood", frame, length + 4, &run);
+		}
 }
 
 CASE("a service is that of its VLAN tags and of no others")
@@ -1131,8 +1144,11 @@ static void expect_validated(const char *name, int program, const struct deal *d
 	EXPECT_EQ(run.metadata.timestamp_offset, options->has_timestamps ? deal->cookie.offset : 0, "%s",
 		  name);
 	EXPECT_EQ(run.metadata.tsval, options->has_timestamps ? 4711 : 0, "%s", name);
-	EXPECT(run.metadata.cookie_age_ms - (options->has_timestamps ? deal->age_ms : 0) < 500,
-	       "%s: age %u", name, run.metadata.cookie_age_ms);
+	if (options->has_timestamps)
+		EXPECT((__u32)run.after_ms - run.metadata.sent_ms - deal->age_ms < 500, "%s: sent at %u",
+		       name, run.metadata.sent_ms);
+	else
+		EXPECT_EQ(run.metadata.sent_ms, 0, "%s", name);
 }
 
 CASE("an ACK with a right cookie goes on to the promoter, with all that the handshake settled")
@@ -1505,6 +1521,14 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 		run_frame(env.xdp, frame, size, &run);
 		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_syn_passed_held),
 		       "a SYN: %s, %s", verdict_text(run.verdict), counted_text(&run));
+		/* Also where the answer to such SYNs is kept. */
+		for (int i = 0; i < 20; i++)
+			if (flooding()) {
+				run_frame(env.xdp, frame, size, &run);
+				EXPECT(run.verdict == XDP_PASS &&
+					       counted_only(&run, COUNTER_syn_passed_held),
+				       "in a flood: %s, %s", verdict_text(run.verdict), counted_text(&run));
+			}
 		env.set.held_budget = 0;
 		settings_store();
 		run_frame(env.xdp, frame, size, &run);
@@ -1596,6 +1620,7 @@ CASE("when the listener is closed, SYNs and orphans go to the stack")
 	expect_syn(IPV4, PORT_CLOSING, NULL, XDP_TX, COUNTER_syn_answered);
 	close(fd);
 	WAIT_FOR(!netns_listens(env.pair.server, PORT_CLOSING), 2000);
+	tick_over();
 	expect_syn(IPV4, PORT_CLOSING, NULL, XDP_PASS, COUNTER_syn_passed_listener_gone);
 	ack = place_syn(IPV4, next_port(), PORT_CLOSING);
 	ack.flags = ACK;
@@ -1610,6 +1635,7 @@ CASE("a listener that begins to need its SYNs gets them from then on")
 	admit(IPV4, PORT_CHANGING, NULL);
 	expect_syn(IPV4, PORT_CHANGING, NULL, XDP_TX, COUNTER_syn_answered);
 	save_syn(fd);
+	tick_over();
 	expect_syn(IPV4, PORT_CHANGING, NULL, XDP_PASS, COUNTER_syn_passed_listener_kind);
 	close(fd);
 }
@@ -1635,6 +1661,32 @@ CASE("a restarted listener that needs its SYNs gets them, whatever memory it liv
 			break;
 	}
 	close(fd);
+}
+
+/* What would be a SYN, were it TCP. */
+static void expect_not_tcp(void)
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		const struct tcp_spec syn = place_syn(i ? IPV6 : IPV4, next_port(), PORT);
+		const size_t length = frame_build(&syn, frame, sizeof(frame));
+		uint8_t *ip = frame + ETH;
+
+		ip[i ? 6 : 9] = IPPROTO_UDP;
+		if (!i) {
+			uint32_t sum = (uint32_t)(ip[10] << 8 | ip[11]) + IPPROTO_TCP - IPPROTO_UDP;
+
+			sum += sum >> 16;
+			ip[10] = (uint8_t)(sum >> 8);
+			ip[11] = (uint8_t)sum;
+		}
+		run_frame(env.xdp, frame, length, &run);
+		EXPECT(run.verdict == XDP_PASS && !run.counted[COUNTER_syn_received], "%s, %s",
+		       verdict_text(run.verdict), counted_text(&run));
+		expect_unchanged("not TCP", frame, length, &run);
+	}
 }
 
 /*
@@ -1669,8 +1721,37 @@ CASE("in a flood, what was found out about a listener holds until the tick is ov
 			continue;
 		expect_syn(IPV4, PORT, payload, XDP_PASS, COUNTER_syn_passed_payload);
 		expect_syn(IPV4, PORT, tcp_checksum, XDP_PASS, COUNTER_syn_passed_checksum);
+		expect_not_tcp();
 	}
 	EXPECT(shown == 5, "%d times: a flood is answered the long way", shown);
+}
+
+CASE("in a flood, a type of service is reflected without its ECN bits, as in calm")
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	struct tcp_frame synack;
+	int fd;
+
+	netns_sysctl(env.pair.server, "net.ipv4.tcp_reflect_tos", "1");
+	fd = listen_on(PORT_REFLECTING, 16, NULL);
+	for (int i = 0; i < 2; i++) {
+		struct tcp_spec syn = place_syn(i ? IPV6 : IPV4, next_port(), PORT_REFLECTING);
+		size_t length;
+
+		admit(i ? IPV6 : IPV4, PORT_REFLECTING, NULL);
+		syn.tos = 0xb9;
+		length = frame_build(&syn, frame, sizeof(frame));
+		for (int round = 0; round < 20; round++) {
+			flooding();
+			run_frame(env.xdp, frame, length, &run);
+			EXPECT(run.verdict == XDP_TX && frame_parse(run.bytes, run.length, &synack) &&
+				       synack.tos == 0xb8,
+			       "%s, type of service %02x", verdict_text(run.verdict), synack.tos);
+		}
+	}
+	netns_sysctl(env.pair.server, "net.ipv4.tcp_reflect_tos", "0");
+	close(fd);
 }
 
 CASE("in a flood, a canary is due after as many answers as in calm")
