@@ -45,13 +45,13 @@ static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handsh
  * checksum over data is left to the stack.
  */
 static __always_inline bool ack_intact(struct xdp_md *ctx, const struct packet *packet, struct cpu *cpu,
-				       const struct service *service)
+				       bool checksum_partial)
 {
 	if (!tcp_segment_whole(ctx, true, packet, bpf_xdp_get_buff_len(ctx), &cpu->header))
 		return false;
 	return packet_tcp_header(packet) != packet->tcp_length ||
 	       (tcp_sum_read(ctx, packet, &cpu->header) &&
-		tcp_checksum_right(packet, &cpu->header, service->checksum_partial));
+		tcp_checksum_right(packet, &cpu->header, checksum_partial));
 }
 
 /*
@@ -183,6 +183,16 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 	return XDP_PASS;
 }
 
+/* Whether a segment carries the cookie that @way was found right with, or is of the same first flight. */
+static __always_inline bool ack_follows(const struct xdp_md *ctx, const struct packet *packet,
+					const struct validated *way, __u64 hash, __u32 seq, __u64 now_ms)
+{
+	return validated_lately(way, hash, now_ms) && way->ifindex == ctx->ingress_ifindex &&
+	       way->vlan == packet->vlan && !packet->fragment && tcp_header_fits(packet) &&
+	       host32(packet->tcp->ack_seq) - 1 == way->metadata.server_isn &&
+	       seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
+}
+
 static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
 				      struct cpu *cpu)
 {
@@ -204,36 +214,38 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
-	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
-	if (segment_is_wrapped(packet, service))
-		return segment_wrapped(ctx);
-	if (!service || !tcp_header_fits(packet))
-		return XDP_PASS;
 	seq = host32(packet->tcp->seq);
-	payload = packet->tcp_length - packet_tcp_header(packet);
-	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
-		return XDP_PASS;
-
+	/* The same cookie once more, or what follows it: as a rule right behind it. */
 	way = validated_way(cpu, hash);
-	if (validated_lately(way, hash, claim->now_ms) && claim->server_isn == way->metadata.server_isn &&
-	    seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES) {
-		if (!ack_intact(ctx, packet, cpu, service))
+	if (ack_follows(ctx, packet, way, hash, seq, clock_tick_ms(cpu))) {
+		if (!ack_intact(ctx, packet, cpu, way->checksum_partial))
 			return XDP_PASS;
 		metadata = way->metadata;
-		/* The same cookie once more, or what follows it. */
-		if (seq == way->metadata.client_isn + 1)
+		if (seq == metadata.client_isn + 1)
 			COUNT(ack_validated);
 		else
 			COUNT(ack_following);
 		return ack_hand_over(ctx, &metadata, set);
 	}
+	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
+	if (segment_is_wrapped(packet, service))
+		return segment_wrapped(ctx);
+	if (!service || !tcp_header_fits(packet))
+		return XDP_PASS;
+	payload = packet->tcp_length - packet_tcp_header(packet);
+	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
+		return XDP_PASS;
+
 	verdict = claim_judge_service(claim, service);
 	if (verdict == VERDICT_RIGHT) {
-		if (!ack_intact(ctx, packet, cpu, service))
+		if (!ack_intact(ctx, packet, cpu, service->checksum_partial))
 			return XDP_PASS;
 		claim_metadata(claim, &metadata);
 		way->hash = hash;
 		way->at_ms = claim->now_ms;
+		way->ifindex = ctx->ingress_ifindex;
+		way->vlan = packet->vlan;
+		way->checksum_partial = service->checksum_partial;
 		way->metadata = metadata;
 		COUNT(ack_validated);
 		if (event_wanted(set, claim->now_ms, &tuple))

@@ -124,7 +124,11 @@ struct epoch_key {
 struct validated {
 	__u64 hash; /* of the tuple */
 	__u64 at_ms;
+	__u32 ifindex;
+	__u32 vlan;
 	struct handshake_metadata metadata;
+	__u8 checksum_partial; /* the service's */
+	__u8 pad[3];
 };
 
 /* What a cookie is made and judged by, and the hash that came out (validate.h). */

@@ -161,7 +161,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 					  struct settings *set, struct cpu *cpu, const struct tuple *tuple,
 					  const struct handshake_metadata *metadata, bool requeued)
 {
-	const __u64 hash = tuple_hash(tuple, set->hash_seed), now_ms = clock_ms();
+	const __u64 hash = tuple_hash(tuple, set->hash_seed);
 	const __u64 isn_tag = used_isn_tag(metadata->client_isn, metadata->server_isn);
 	const bool first = host32(packet->tcp->seq) == metadata->client_isn + 1 &&
 			   host32(packet->tcp->ack_seq) == metadata->server_isn + 1;
@@ -169,6 +169,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	struct tcp_sock *listener;
 	struct validated *way;
 	int used, noted, error;
+	__u64 now_ms;
 	__u32 state;
 
 	if (!found) {
@@ -197,6 +198,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		return PROMOTE_NEXT;
 	}
 
+	now_ms = clock_ms();
 	used = used_look(hash, isn_tag, now_ms);
 	if (used == USED_CONNECTED) {
 		bpf_sk_release(found);

@@ -217,15 +217,11 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 #pragma unroll
 		for (int i = 0; i < 5; i++)
 			sum += ((const __u32 *)ip)[i];
-		if (*(const __u8 *)ip != 0x45 || ipv4->protocol != IPPROTO_TCP ||
-		    ipv4->frag_off & be16_from(IPV4_MORE_FRAGMENTS | IPV4_OFFSET) ||
-		    !quick_sum_right(sum) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
+		if (!quick_sum_right(sum) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
 			return UNUSUAL;
 	} else {
-		const struct ipv6hdr *ipv6 = ip;
-
-		if (ipv6->version != 6 || ipv6->nexthdr != IPPROTO_TCP || address_is_ipv4(&tuple.remote) ||
-		    address_is_ipv4(&tuple.local) || ipv6_source_martian(&tuple.remote, &tuple.local))
+		if (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local) ||
+		    ipv6_source_martian(&tuple.remote, &tuple.local))
 			return UNUSUAL;
 	}
 	if (address_own_by(&tuple.remote, lately->hash_seed, lately->own_mask) || known_in(asked, hash))
@@ -319,23 +315,15 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
  */
 static __always_inline int quick_segment(const void *ip, const __be32 *tcp, const bool is_ipv4)
 {
-	const struct settings *set;
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct tuple tuple;
 	__u64 hash;
 
-	tuple.remote_port = ((const __be16 *)tcp)[0];
-	tuple.local_port = ((const __be16 *)tcp)[1];
-	if (!port_protected(tuple.local_port))
-		return UNUSUAL;
-	set = bpf_map_lookup_elem(&settings, &zero);
 	if (!set)
 		return UNUSUAL;
 	if (is_ipv4) {
 		const struct iphdr *ipv4 = ip;
 
-		if (*(const __u8 *)ip != 0x45 || ipv4->protocol != IPPROTO_TCP ||
-		    ipv4->frag_off & be16_from(IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
-			return UNUSUAL;
 		address_map_ipv4(&tuple.remote, ipv4->saddr);
 		address_map_ipv4(&tuple.local, ipv4->daddr);
 	} else {
@@ -343,10 +331,11 @@ static __always_inline int quick_segment(const void *ip, const __be32 *tcp, cons
 
 		__builtin_memcpy(&tuple.remote, &ipv6->saddr, sizeof(tuple.remote));
 		__builtin_memcpy(&tuple.local, &ipv6->daddr, sizeof(tuple.local));
-		if (ipv6->version != 6 || ipv6->nexthdr != IPPROTO_TCP || address_is_ipv4(&tuple.remote) ||
-		    address_is_ipv4(&tuple.local))
+		if (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local))
 			return UNUSUAL;
 	}
+	tuple.remote_port = ((const __be16 *)tcp)[0];
+	tuple.local_port = ((const __be16 *)tcp)[1];
 	hash = tuple_hash(&tuple, set->hash_seed);
 	if (!known_is_settled(known_note(set, hash), hash))
 		return UNUSUAL;
@@ -354,41 +343,60 @@ static __always_inline int quick_segment(const void *ip, const __be32 *tcp, cons
 	return XDP_PASS;
 }
 
-/* UNUSUAL, or the SYN is answered, or the segment of a connection passed: what nearly all are. */
+/*
+ * What most frames are: not TCP, or to a port that is not protected, or a connection's, or a flood's SYN.
+ * The first two and, where its note says so, the third are passed; the last is answered. UNUSUAL: any
+ * other.
+ */
 static __always_inline int quick(struct xdp_md *ctx)
 {
 	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end, *ip;
 	const struct ethhdr *eth = data;
 	__u32 offset = sizeof(*eth), vlan = 0;
 	const struct vlan_tag *tag;
+	const struct ipv6hdr *ipv6;
+	const struct iphdr *ipv4;
 	__be16 protocol;
 	__u8 control;
 
-	if (data + sizeof(*eth) + sizeof(*tag) + sizeof(struct iphdr) + 14 > end)
+	if (data + sizeof(*eth) + sizeof(*ipv4) + sizeof(struct tcphdr) > end)
 		return UNUSUAL;
 	protocol = eth_protocol(eth);
 	if (eth_is_vlan(protocol)) {
 		tag = data + sizeof(*eth);
+		if (data + sizeof(*eth) + sizeof(*tag) + sizeof(*ipv4) + sizeof(struct tcphdr) > end)
+			return UNUSUAL;
 		vlan = vlan_number(host16(tag->tci));
 		protocol = tag->protocol;
 		offset += sizeof(*tag);
 	}
 	ip = data + offset;
 	if (protocol == be16_from(ETH_P_IP)) {
-		control = ((const __u8 *)ip)[sizeof(struct iphdr) + 13];
+		ipv4 = ip;
+		if (*(const __u8 *)ip != 0x45 ||
+		    ipv4->frag_off & be16_from(IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
+			return UNUSUAL;
+		if (ipv4->protocol != IPPROTO_TCP ||
+		    !port_protected(((const struct tcphdr *)(ip + sizeof(*ipv4)))->dest))
+			return XDP_PASS;
+		control = tcp_control(ip + sizeof(*ipv4));
 		if (control == TCP_SYN)
 			return quick_ipv4(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment(ip, ip + sizeof(struct iphdr), true);
+			return quick_segment(ip, ip + sizeof(*ipv4), true);
 	}
 	if (protocol == be16_from(ETH_P_IPV6)) {
-		if (ip + sizeof(struct ipv6hdr) + 14 > end)
+		ipv6 = ip;
+		if (ip + sizeof(*ipv6) + sizeof(struct tcphdr) > end || ipv6->version != 6 ||
+		    ipv6->nexthdr != IPPROTO_TCP)
 			return UNUSUAL;
-		control = ((const __u8 *)ip)[sizeof(struct ipv6hdr) + 13];
+		if (!port_protected(((const struct tcphdr *)(ip + sizeof(*ipv6)))->dest))
+			return XDP_PASS;
+		control = tcp_control(ip + sizeof(*ipv6));
 		if (control == TCP_SYN)
 			return quick_ipv6(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment(ip, ip + sizeof(struct ipv6hdr), false);
+			return quick_segment(ip, ip + sizeof(*ipv6), false);
 	}
 	return UNUSUAL;
 }
