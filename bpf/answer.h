@@ -381,12 +381,14 @@ static __always_inline int syn_dormant(struct xdp_md *ctx, struct syn *syn, cons
 	PASS_SYN(syn, dormant);
 }
 
-/* Whether nothing keeps the SYNs of a service from being answered: what keeps some, keeps none of lately.h.
+/*
+ * Whether nothing keeps the SYNs of a service from being answered: what keeps some, keeps none of lately.h.
+ * One of policy flood is awake, or its SYN would not have come as far as this.
  */
 static __always_inline bool service_usual(const struct service *service, const struct settings *set,
 					  struct tcp_sock *listener, __u64 now_ms)
 {
-	return service->policy == POLICY_ALWAYS && service->admission == SERVICE_ADMITTED &&
+	return service->policy != POLICY_SHADOW && service->admission == SERVICE_ADMITTED &&
 	       !canary_unanswered(service, set, now_ms) && !service_speaks_first(service, now_ms) &&
 	       listener_traits(listener) == service->traits && !forging(now_ms);
 }
@@ -431,6 +433,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 					    packet->is_ipv4);
 		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
 		syn.exact_ms = clock_syn_ms(cpu);
+		lately_count(lately_way(cpu, syn.tuple), syn.exact_ms);
 		if (!flood_awake(syn.service, set, listener, syn.exact_ms))
 			return syn_dormant(ctx, &syn, packet);
 	}
@@ -494,7 +497,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		if (!syn.service->confirmed_ms)
 			DROP_SYN(&syn, over_budget);
 	}
-	lately_count(lately_way(cpu, syn.tuple));
+	lately_count(lately_way(cpu, syn.tuple), syn.exact_ms ?: syn.now_ms);
 	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))
 		PASS_SYN(&syn, canary);
 

@@ -40,8 +40,8 @@ static __always_inline struct lately_answer *lately_answer(struct lately *lately
 	return &lately->answers[mixed >> 29 & (LATELY_ANSWERS - 1)];
 }
 
-/* SYNs that were answered by it are counted where canary_due() looks. */
-static __always_inline void lately_count(struct lately *lately)
+/* SYNs that were answered by it are counted where canary_due() and flood_goes_on() look. */
+static __always_inline void lately_count(struct lately *lately, __u64 now_ms)
 {
 	__u32 slot = lately->slot & (PACE_SLOTS - 1);
 	struct pace *pace;
@@ -49,8 +49,11 @@ static __always_inline void lately_count(struct lately *lately)
 	if (!lately->answered)
 		return;
 	pace = bpf_map_lookup_elem(&paces, &slot);
-	if (pace)
+	if (pace) {
 		pace->answered += lately->answered;
+		pace_second(pace, now_ms);
+		pace->syns_second += lately->answered;
+	}
 	lately->answered = 0;
 }
 
@@ -62,7 +65,7 @@ static __always_inline void lately_note(struct lately *lately, const struct cpu 
 {
 	if (lately_holds(lately, cpu, ifindex, vlan, tuple))
 		return;
-	lately_count(lately);
+	lately_count(lately, cpu->tick_ms);
 	lately->tick = cpu->tick;
 	lately->service.ifindex = ifindex;
 	lately->service.vlan = vlan;

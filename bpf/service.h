@@ -291,13 +291,19 @@ static __always_inline bool flood_begins(struct pace *pace, const struct setting
 	return ++pace->syns + pace->syns_before * left / FLOOD_WINDOW_MS > limit;
 }
 
+/* Begins to count the SYNs of a second, if that is not yet counted. */
+static __always_inline void pace_second(struct pace *pace, __u64 now_ms)
+{
+	if (pace->second == now_ms >> 10)
+		return;
+	pace->second = now_ms >> 10;
+	pace->syns_second = 0;
+}
+
 /* Whether there are still half as many, by the second. */
 static __always_inline bool flood_goes_on(struct pace *pace, const struct settings *set, __u64 now_ms)
 {
-	if (pace->second != now_ms >> 10) {
-		pace->second = now_ms >> 10;
-		pace->syns_second = 0;
-	}
+	pace_second(pace, now_ms);
 	return ++pace->syns_second > set->flood_rate / 2;
 }
 

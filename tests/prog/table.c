@@ -36,6 +36,7 @@ enum {
 	PORT_TAUGHT = 8092,
 	PORT_FLOODED = 8099,
 	PORT_REFLECTING = 8098,
+	PORT_DORMANT = 8097,
 	PORT_OUTSIDE = 8200,
 };
 
@@ -1752,6 +1753,47 @@ CASE("in a flood, a type of service is reflected without its ECN bits, as in cal
 	}
 	netns_sysctl(env.pair.server, "net.ipv4.tcp_reflect_tos", "0");
 	close(fd);
+}
+
+/* Most of such a flood's SYNs are answered by what was found out in the tick, and must count all the same.
+ */
+CASE("policy flood: as long as half of its rate comes, a service stays awake, and then falls asleep")
+{
+	enum { RATE = 40000, HOLD_MS = 100, MS = 2500 };
+	const struct settings before = env.set;
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	int64_t until = 0;
+	int fd, answered = 0;
+	size_t length;
+
+	env.set.policy = POLICY_FLOOD;
+	env.set.flood_rate = RATE;
+	env.set.flood_hold_ms = HOLD_MS;
+	settings_store();
+	fd = listen_on(PORT_DORMANT, 64, NULL);
+	admit(IPV4, PORT_DORMANT, NULL);
+	expect_syn(IPV4, PORT_DORMANT, NULL, XDP_PASS, COUNTER_syn_passed_dormant);
+	netns_enter(env.pair.server);
+	for (until = now_ms() + MS; now_ms() < until;) {
+		const struct tcp_spec syn = place_syn(IPV4, next_port(), PORT_DORMANT);
+
+		length = frame_build(&syn, frame, sizeof(frame));
+		run_xdp(env.xdp, frame, length, length, &run);
+		/* Until enough have come to wake it. */
+		if (run.verdict != XDP_TX && !answered)
+			continue;
+		if (!EXPECT(run.verdict == XDP_TX, "%s after %d answers", verdict_text(run.verdict),
+			    answered))
+			break;
+		answered++;
+	}
+	EXPECT(answered > RATE, "%d answers: not enough to show anything", answered);
+	usleep(2 * HOLD_MS * 1000);
+	expect_syn(IPV4, PORT_DORMANT, NULL, XDP_PASS, COUNTER_syn_passed_dormant);
+	close(fd);
+	env.set = before;
+	settings_store();
 }
 
 CASE("in a flood, a canary is due after as many answers as in calm")
