@@ -127,67 +127,29 @@ static __always_inline bool quick_sum_right(__u64 sum)
 	return sum == 0xffff || sum == 2 * 0xffff;
 }
 
-static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
+/* The SYN's, or the segment's, tuple. */
+static __always_inline void quick_tuple(const void *ip, const __be32 *tcp, const bool is_ipv4,
+					struct tuple *tuple)
 {
-	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *ip;
-	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
-	__u32 client_isn, isn, tcp_length, length, whole, tos;
-	struct lately_answer *kept;
-	struct counters *count;
-	struct siphash_state state;
-	struct lately *lately;
-	__u64 hash, sum, asked, now_ms;
-	__be32 *tcp, tsval = 0;
-	struct tuple tuple;
-	__be16 ip_length;
-	bool same;
-	int growth;
-
-	if (!cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
-		return UNUSUAL;
-	ip = data + offset;
-	barrier_var(ip);
-	tcp = ip + ip_header;
-	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
-		return UNUSUAL;
 	if (is_ipv4) {
-		const struct iphdr *ipv4 = ip;
-
-		address_map_ipv4(&tuple.remote, ipv4->saddr);
-		address_map_ipv4(&tuple.local, ipv4->daddr);
-		ip_length = ipv4->tot_len;
-		tos = ipv4->tos;
+		address_map_ipv4(&tuple->remote, ((const struct iphdr *)ip)->saddr);
+		address_map_ipv4(&tuple->local, ((const struct iphdr *)ip)->daddr);
 	} else {
-		const struct ipv6hdr *ipv6 = ip;
-
-		__builtin_memcpy(&tuple.remote, &ipv6->saddr, sizeof(tuple.remote));
-		__builtin_memcpy(&tuple.local, &ipv6->daddr, sizeof(tuple.local));
-		ip_length = ipv6->payload_len;
-		tos = ipv6_traffic_class(ipv6);
+		__builtin_memcpy(&tuple->remote, &((const struct ipv6hdr *)ip)->saddr,
+				 sizeof(tuple->remote));
+		__builtin_memcpy(&tuple->local, &((const struct ipv6hdr *)ip)->daddr, sizeof(tuple->local));
 	}
-	tuple.remote_port = ((const __be16 *)tcp)[0];
-	tuple.local_port = ((const __be16 *)tcp)[1];
+	tuple->remote_port = ((const __be16 *)tcp)[0];
+	tuple->local_port = ((const __be16 *)tcp)[1];
+}
 
-	lately = lately_way(cpu, &tuple);
-	if (bpf_jiffies64() != cpu->tick ||
-	    !lately_holds(lately, cpu, ctx->ingress_ifindex, vlan, &tuple) ||
-	    !eth_mac_equal(data, lately->device_mac))
-		return UNUSUAL;
-	hash = tuple_hash(&tuple, lately->hash_seed);
-	asked = known_ask_at(hash, lately->known_mask, lately->known_base);
-	kept = lately_answer(lately, quick_control(tcp), tcp[5]);
-	if (kept->control != quick_control(tcp) || kept->length != ip_length)
-		return UNUSUAL;
-	sum = (__u64)raw16(be16_from(IPPROTO_TCP)) +
-	      raw16(be16_from(host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0)));
-	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
-		sum += (__u64)raw32(tuple.remote.word[i]) + raw32(tuple.local.word[i]);
-		/* Each look by code of its own, without a loop or a test. */
+/* quick_same() of the look that is kept, each by code of its own, without a loop or a test. */
+static __always_inline bool quick_alike(const __be32 *tcp, const void *end,
+					const struct lately_answer *kept, __u64 *sum, __be32 *tsval)
+{
 #define QUICK_SAME(words, tsval_word)                                                                      \
-	case QUICK_LOOK(words, tsval_word):                                                                \
-		same = quick_same(tcp, end, words, tsval_word, kept, &sum, &tsval);                        \
-		break
+	case QUICK_LOOK(words, tsval_word): return quick_same(tcp, end, words, tsval_word, kept, sum, tsval)
+
 	switch (kept->look) {
 		QUICK_SAME(1, 0);
 		QUICK_SAME(2, 0);
@@ -205,27 +167,116 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 		QUICK_SAME(6, 2);
 		QUICK_SAME(6, 3);
 		QUICK_SAME(6, 4);
-	default: return UNUSUAL;
+	default: return false;
 	}
 #undef QUICK_SAME
-	if (!same || !quick_sum_right(sum))
-		return UNUSUAL;
-	if (is_ipv4) {
-		const struct iphdr *ipv4 = ip;
+}
 
-		sum = 0;
+/* Whether the IP header is sound, and its source one that the stack would answer. */
+static __always_inline bool quick_source(const void *ip, const struct tuple *tuple, const bool is_ipv4,
+					 const struct lately *lately)
+{
+	const struct iphdr *ipv4 = ip;
+	__u64 sum = 0;
+
+	if (is_ipv4) {
 #pragma unroll
 		for (int i = 0; i < 5; i++)
 			sum += ((const __u32 *)ip)[i];
 		if (!quick_sum_right(sum) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
-			return UNUSUAL;
-	} else {
-		if (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local) ||
-		    ipv6_source_martian(&tuple.remote, &tuple.local))
-			return UNUSUAL;
+			return false;
+	} else if (address_is_ipv4(&tuple->remote) || address_is_ipv4(&tuple->local) ||
+		   ipv6_source_martian(&tuple->remote, &tuple->local)) {
+		return false;
 	}
-	if (address_own_by(&tuple.remote, lately->hash_seed, lately->own_mask) || known_in(asked, hash))
+	return !address_own_by(&tuple->remote, lately->hash_seed, lately->own_mask);
+}
+
+/*
+ * Writes the SYN-ACK's TCP header. @sum: of what has been written for its checksum, and is not in
+ * kept->sum. The frame is as long as the answer: false cannot be, but the verifier does not know.
+ */
+static __always_inline bool quick_write(__be32 *tcp, const void *end, const struct lately_answer *kept,
+					const struct tuple *tuple, __u32 isn, __u32 client_isn,
+					__be32 tsval, __be32 tsecr, __u64 sum)
+{
+	tcp[0] = be32_from((__u32)host16(tuple->local_port) << 16 | host16(tuple->remote_port));
+	tcp[1] = be32_from(isn);
+	tcp[2] = be32_from(client_isn + 1);
+	tcp[3] = kept->synack_control;
+	tcp[5] = kept->synack_option[0];
+	sum += kept->sum + raw32(tcp[1]) + raw32(tcp[2]);
+	if (kept->timestamps) {
+		if ((const void *)(tcp + 9) > end)
+			return false;
+		sum += (__u64)raw32(tsval) + raw32(tsecr);
+		tcp[6] = kept->synack_option[1];
+		tcp[7] = tsval;
+		tcp[8] = tsecr;
+		if (kept->synack_words == 5) {
+			if ((const void *)(tcp + 10) > end)
+				return false;
+			tcp[9] = kept->synack_option[4];
+		}
+	} else {
+		for (__u32 i = 1; i < 3; i++) {
+			if (i >= kept->synack_words || (const void *)(tcp + 6 + i) > end)
+				break;
+			tcp[5 + i] = kept->synack_option[i];
+		}
+	}
+	tcp[4] = (XDPH_FORCE __be32)csum_field(sum); /* and no urgent pointer */
+	return true;
+}
+
+/* The answer to a SYN whose IP header lies at @offset, behind @vlan (struct service_key), or UNUSUAL. */
+static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
+{
+	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *ip;
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	__u32 client_isn, isn, tcp_length, length, whole, tos;
+	struct lately_answer *kept;
+	struct siphash_state state;
+	struct counters *count;
+	struct lately *lately;
+	__u64 hash, sum, asked, now_ms;
+	__be32 *tcp, tsval = 0;
+	struct tuple tuple;
+	__be16 ip_length;
+	int growth;
+
+	if (!cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
 		return UNUSUAL;
+	ip = data + offset;
+	barrier_var(ip);
+	tcp = ip + ip_header;
+	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
+		return UNUSUAL;
+	quick_tuple(ip, tcp, is_ipv4, &tuple);
+	ip_length = is_ipv4 ? ((struct iphdr *)ip)->tot_len : ((struct ipv6hdr *)ip)->payload_len;
+	tos = is_ipv4 ? ((struct iphdr *)ip)->tos : ipv6_traffic_class(ip);
+
+	lately = lately_way(cpu, &tuple);
+	if (bpf_jiffies64() != cpu->tick ||
+	    !lately_holds(lately, cpu, ctx->ingress_ifindex, vlan, &tuple) ||
+	    !eth_mac_equal(data, lately->device_mac))
+		return UNUSUAL;
+	/* Asked as early as can be: see known_ask(). */
+	hash = tuple_hash(&tuple, lately->hash_seed);
+	asked = known_ask_at(hash, lately->known_mask, lately->known_base);
+	kept = lately_answer(lately, quick_control(tcp), tcp[5]);
+	if (kept->control != quick_control(tcp) || kept->length != ip_length)
+		return UNUSUAL;
+	/* The pseudo header, and then the rest. */
+	sum = (__u64)raw16(be16_from(IPPROTO_TCP)) +
+	      raw16(be16_from(host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0)));
+	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
+		sum += (__u64)raw32(tuple.remote.word[i]) + raw32(tuple.local.word[i]);
+	if (!quick_alike(tcp, end, kept, &sum, &tsval) || !quick_sum_right(sum) ||
+	    !quick_source(ip, &tuple, is_ipv4, lately) || known_in(asked, hash))
+		return UNUSUAL;
+
 	now_ms = clock_syn_ms(cpu);
 	client_isn = host32(tcp[1]);
 	state = kept->begun;
@@ -249,46 +300,17 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
 		return UNUSUAL;
 	eth_turn(data);
-	if (lately->synack.reflects_tos)
-		tos &= ~3;
-	else
-		tos = lately->synack.tos;
+	tos = lately->synack.reflects_tos ? tos & ~3u : lately->synack.tos;
 	if (is_ipv4)
 		ipv4_turn(ip, lately->synack.ttl, tos, tcp_length);
 	else
 		ipv6_turn(ip, lately->synack.ttl, tos, tcp_length);
-
-	sum = kept->sum + raw16(tuple.remote_port);
+	sum = raw16(tuple.remote_port);
 	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
 		sum += raw32(tuple.remote.word[i]);
-	tcp[0] = be32_from((__u32)host16(tuple.local_port) << 16 | host16(tuple.remote_port));
-	tcp[1] = be32_from(isn);
-	tcp[2] = be32_from(client_isn + 1);
-	tcp[3] = kept->synack_control;
-	tcp[5] = kept->synack_option[0];
-	sum += (__u64)raw32(tcp[1]) + raw32(tcp[2]);
-	if (kept->timestamps) {
-		const __be32 tsval_ours = be32_from((__u32)now_ms + cookie_timestamp_offset(hash));
-
-		if ((void *)(tcp + 9) > end)
-			return XDP_DROP;
-		sum += (__u64)raw32(tsval_ours) + raw32(tsval);
-		tcp[6] = kept->synack_option[1];
-		tcp[7] = tsval_ours;
-		tcp[8] = tsval;
-		if (kept->synack_words == 5) {
-			if ((void *)(tcp + 10) > end)
-				return XDP_DROP;
-			tcp[9] = kept->synack_option[4];
-		}
-	} else {
-		for (__u32 i = 1; i < 3; i++) {
-			if (i >= kept->synack_words || (void *)(tcp + 6 + i) > end)
-				break;
-			tcp[5 + i] = kept->synack_option[i];
-		}
-	}
-	tcp[4] = (XDPH_FORCE __be32)csum_field(sum);
+	if (!quick_write(tcp, end, kept, &tuple, isn, client_isn,
+			 be32_from((__u32)now_ms + cookie_timestamp_offset(hash)), tsval, sum))
+		return XDP_DROP;
 
 	lately->answered++;
 	count = bpf_map_lookup_elem(&counters, &zero);
@@ -321,21 +343,9 @@ static __always_inline int quick_segment(const void *ip, const __be32 *tcp, cons
 
 	if (!set)
 		return UNUSUAL;
-	if (is_ipv4) {
-		const struct iphdr *ipv4 = ip;
-
-		address_map_ipv4(&tuple.remote, ipv4->saddr);
-		address_map_ipv4(&tuple.local, ipv4->daddr);
-	} else {
-		const struct ipv6hdr *ipv6 = ip;
-
-		__builtin_memcpy(&tuple.remote, &ipv6->saddr, sizeof(tuple.remote));
-		__builtin_memcpy(&tuple.local, &ipv6->daddr, sizeof(tuple.local));
-		if (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local))
-			return UNUSUAL;
-	}
-	tuple.remote_port = ((const __be16 *)tcp)[0];
-	tuple.local_port = ((const __be16 *)tcp)[1];
+	quick_tuple(ip, tcp, is_ipv4, &tuple);
+	if (!is_ipv4 && (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local)))
+		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
 	if (!known_is_settled(known_note(set, hash), hash))
 		return UNUSUAL;
