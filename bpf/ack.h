@@ -184,12 +184,11 @@ static __always_inline int stray_decide(struct xdp_md *ctx, const struct packet 
 }
 
 /* Whether a segment carries the cookie that @way was found right with, or is of the same first flight. */
-static __always_inline bool ack_follows(const struct xdp_md *ctx, const struct packet *packet,
-					const struct validated *way, __u64 hash, __u32 seq, __u64 now_ms)
+static __always_inline bool ack_follows(const struct packet *packet, const struct validated *way,
+					__u64 hash, __u32 seq, __u64 now_ms)
 {
-	return validated_lately(way, hash, now_ms) && way->ifindex == ctx->ingress_ifindex &&
-	       way->vlan == packet->vlan && !packet->fragment && tcp_header_fits(packet) &&
-	       host32(packet->tcp->ack_seq) - 1 == way->metadata.server_isn &&
+	return validated_lately(way, hash, now_ms) && way->vlan == packet->vlan && !packet->fragment &&
+	       tcp_header_fits(packet) && host32(packet->tcp->ack_seq) - 1 == way->metadata.server_isn &&
 	       seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
 }
 
@@ -217,7 +216,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	seq = host32(packet->tcp->seq);
 	/* The same cookie once more, or what follows it: as a rule right behind it. */
 	way = validated_way(cpu, hash);
-	if (ack_follows(ctx, packet, way, hash, seq, clock_tick_ms(cpu))) {
+	if (ack_follows(packet, way, hash, seq, clock_tick_ms(cpu))) {
 		if (!ack_intact(ctx, packet, cpu, way->checksum_partial))
 			return XDP_PASS;
 		metadata = way->metadata;
@@ -236,14 +235,13 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
 		return XDP_PASS;
 
-	verdict = claim_judge_service(claim, service);
+	verdict = claim_judge_service(claim);
 	if (verdict == VERDICT_RIGHT) {
 		if (!ack_intact(ctx, packet, cpu, service->checksum_partial))
 			return XDP_PASS;
 		claim_metadata(claim, &metadata);
 		way->hash = hash;
 		way->at_ms = claim->now_ms;
-		way->ifindex = ctx->ingress_ifindex;
 		way->vlan = packet->vlan;
 		way->checksum_partial = service->checksum_partial;
 		way->metadata = metadata;

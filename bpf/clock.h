@@ -18,7 +18,7 @@ static __always_inline __u64 clock_coarse_ms(void)
 }
 
 enum {
-	CLOCK_LAG_MS = 20, /* of the tick behind the clock, at the most: ticks are 1 to 10 ms apart */
+	CLOCK_LAG_MS = 30, /* of the tick behind the clock, as a rule: ticks are 1 to 10 ms apart */
 	CLOCK_FLOOD = 64,  /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
 	CLOCK_SYNS = 16,   /* and in a flood so many of them share a look at the clock */
 };
@@ -51,14 +51,15 @@ static __always_inline __u64 clock_syn_ms(struct cpu *cpu)
 }
 
 /*
- * The moment by which an ACK is judged: that of the last tick, unless an epoch may have begun since. Then
- * it could name one that is still to come.
+ * The moment by which an ACK is judged at first: that of the last tick, unless an epoch may have begun
+ * since. Then it could name one that is still to come.
  */
 static __always_inline __u64 clock_ack_ms(struct cpu *cpu, const struct settings *set)
 {
 	const __u64 now_ms = clock_tick_ms(cpu);
 
-	return now_ms < cpu->epoch_start_ms || now_ms + CLOCK_LAG_MS >= cpu->epoch_start_ms + set->epoch_ms
+	return now_ms < cpu->epoch_start_ms ||
+			       now_ms + set->epoch_ms / 16 >= cpu->epoch_start_ms + set->epoch_ms
 		       ? clock_ms()
 		       : now_ms;
 }

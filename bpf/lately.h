@@ -51,8 +51,11 @@ static __always_inline void lately_count(struct lately *lately, __u64 now_ms)
 	pace = bpf_map_lookup_elem(&paces, &slot);
 	if (pace) {
 		pace->answered += lately->answered;
-		pace_second(pace, now_ms);
-		pace->syns_second += lately->answered;
+		/* Those of a flood that is over are none of this second's. */
+		if (elapsed_ms(now_ms, lately->noted_ms) < 1000) {
+			pace_second(pace, now_ms);
+			pace->syns_second += lately->answered;
+		}
 	}
 	lately->answered = 0;
 }
@@ -65,8 +68,8 @@ static __always_inline void lately_note(struct lately *lately, const struct cpu 
 {
 	if (lately_holds(lately, cpu, ifindex, vlan, tuple))
 		return;
-	lately_count(lately, cpu->tick_ms);
 	lately->tick = cpu->tick;
+	lately->noted_ms = cpu->tick_ms;
 	lately->service.ifindex = ifindex;
 	lately->service.vlan = vlan;
 	lately->service.address = tuple->local;

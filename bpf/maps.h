@@ -124,11 +124,10 @@ struct epoch_key {
 struct validated {
 	__u64 hash; /* of the tuple */
 	__u64 at_ms;
-	__u32 ifindex;
-	__u32 vlan;
+	__u32 vlan; /* struct service_key */
 	struct handshake_metadata metadata;
-	__u8 checksum_partial; /* the service's */
-	__u8 pad[3];
+	__u8 checksum_partial; /* struct service */
+	__u8 pad[7];
 };
 
 /* What a cookie is made and judged by, and the hash that came out (validate.h). */
@@ -136,6 +135,7 @@ struct claim {
 	struct tuple tuple;
 	__u64 hash;
 	__u64 now_ms;
+	__u64 wscale_changed_ms; /* the service's, 0: it never was another */
 	__u32 tsval;
 	__u32 tsecr;
 	__u32 client_isn;
@@ -145,7 +145,8 @@ struct claim {
 	__u8 service_wscale;
 	__u8 is_ipv4;
 	__u8 timestamps; /* the layout to judge by */
-	__u8 pad[5];
+	__u8 wscale_before;
+	__u8 pad[4];
 };
 
 /* A TCP header with its options, copied out of the packet (tcp.h). */
@@ -190,7 +191,7 @@ struct synack_frame {
 	__u8 pad[2];
 };
 
-/* What SYNs of one look are, and what answers them (quick.h). Fields are as they lie in the frame. */
+/* What SYNs of one look are, and what answers them (quick.h). */
 struct lately_answer {
 	__be16 control; /* of the TCP header: data offset and SYN, nothing else; 0: nothing is kept */
 	__be16 length;	/* the SYN's by its IP header: total length, over IPv6 payload length */
@@ -210,6 +211,7 @@ struct lately_answer {
 /* What was found out about a service, good until the tick is over (lately.h). */
 struct lately {
 	__u64 tick;
+	__u64 noted_ms;
 	struct service_key service;
 	__u32 slot;
 	__u32 answered; /* by it, and not counted yet */

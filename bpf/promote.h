@@ -71,6 +71,14 @@ static __always_inline int promote_ending(struct __sk_buff *skb, const struct pa
 										     : PROMOTE_DROP;
 }
 
+/* Since its SYN-ACK left; an echo may be ahead of its time by what the ticks lag behind (validate.h). */
+static __always_inline __u32 promote_age_ms(const struct handshake_metadata *metadata, __u64 now_ms)
+{
+	const __s32 age_ms = (__s32)((__u32)now_ms - metadata->sent_ms);
+
+	return metadata->options & OPTION_TIMESTAMPS && age_ms > 0 ? (__u32)age_ms : 0;
+}
+
 static __always_inline void promote_record(struct __sk_buff *skb, const struct packet *packet,
 					   struct settings *set, const struct tuple *tuple,
 					   const struct handshake_metadata *metadata, __u64 now_ms)
@@ -80,8 +88,7 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct p
 		.client_isn = metadata->client_isn,
 		.server_isn = metadata->server_isn,
 		.state = CONNECTION_PROMOTED,
-		.cookie_age_ms = metadata->options & OPTION_TIMESTAMPS ? (__u32)now_ms - metadata->sent_ms
-								       : 0,
+		.cookie_age_ms = promote_age_ms(metadata, now_ms),
 		.ifindex = skb->ifindex,
 		.mss = metadata->mss,
 		.snd_wscale = metadata->snd_wscale,
@@ -282,7 +289,7 @@ static __always_inline bool promote_validate(struct __sk_buff *skb, const struct
 	    !tcp_segment_whole(skb, false, packet, skb->len, &cpu->header))
 		return false;
 	if (!claim_of(skb, false, claim, packet, tuple, service, set, cpu) ||
-	    claim_judge_service(claim, service) != VERDICT_RIGHT)
+	    claim_judge_service(claim) != VERDICT_RIGHT)
 		return false;
 	claim_metadata(claim, metadata);
 	return true;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The SYNs that a flood, or a crowd, is made of: to a service of which enough was found out in this tick
- * (lately.h), with options of which the answer is kept. Those are compared with what is kept, where they
- * lie in the frame; what differs from SYN to SYN is looked at, and nothing is taken apart. Whatever is not
- * just so goes the long way, where nothing is done or counted yet: this only ever answers, with the SYN-ACK
- * that syn_decide() would send (answer.h).
+ * What most frames are, in calm and in a flood, each by as few looks as it takes. Whatever is not just so
+ * is UNUSUAL and goes the long way, nothing done or counted yet; what is done here, that would have done.
+ *
+ * In a flood, or in a crowd, those are SYNs to a service of which enough was found out in this tick
+ * (lately.h), with options of which the answer is kept. They are compared with what is kept, where they lie
+ * in the frame; what differs from SYN to SYN is looked at, and nothing is taken apart. The answer is the
+ * SYN-ACK that syn_decide() would send (answer.h).
  */
 #ifndef XDPH_QUICK_H
 #define XDPH_QUICK_H
@@ -19,7 +21,7 @@
 #include "tcp.h"
 
 enum {
-	UNUSUAL = -1,
+	UNUSUAL = -1,	      /* none of these: go the long way */
 	QUICK_KEEP_EVERY = 4, /* options that have no answer kept, where another's is: one in so many */
 };
 
@@ -34,7 +36,7 @@ static __always_inline __be16 quick_control(const __be32 *tcp)
 
 /*
  * Keeps the answer to SYNs like this one, whose options cpu->header has, at @offset of the frame. A global
- * function: the verifier looks at it once.
+ * function: the verifier looks at it once. What it returns is of no interest.
  */
 __noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struct synack_frame *frame,
 			  __u32 offset)
@@ -59,7 +61,7 @@ __noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struc
 	words = (host16(control) >> 12) - 5;
 	at = cpu->header.walk.found.tsval_at;
 	/* TSval is looked for in a word of its own. */
-	if ((host16(control) & 0xfff) != TCP_SYN || words > LATELY_OPTION_WORDS || at % 4)
+	if ((host16(control) & 0xfff) != TCP_SYN || !words || words > LATELY_OPTION_WORDS || at % 4)
 		return -1;
 	kept = lately_answer(lately, control, tcp[5]);
 	/* Whoever sends ever other options keeps nobody else from being answered at once. */
@@ -225,7 +227,8 @@ static __always_inline bool quick_write(__be32 *tcp, const void *end, const stru
 			tcp[5 + i] = kept->synack_option[i];
 		}
 	}
-	tcp[4] = (XDPH_FORCE __be32)csum_field(sum); /* and no urgent pointer */
+	tcp[4] = be32_from(0);
+	((__u16 *)tcp)[8] = csum_field(sum);
 	return true;
 }
 

@@ -249,7 +249,7 @@ static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struc
 	return true;
 }
 
-/* Sums up a header with its options: where it lies if they are none, or timestamps. To XDP. */
+/* Sums up a header with its options; where it lies, if those are none or timestamps. */
 static __always_inline bool tcp_sum_read(struct xdp_md *ctx, const struct packet *packet,
 					 struct tcp_header_copy *copy)
 {
@@ -258,12 +258,17 @@ static __always_inline bool tcp_sum_read(struct xdp_md *ctx, const struct packet
 	__u64 sum = 0;
 
 	barrier_var(word); /* as in tcp_read_network() */
-	if ((length != sizeof(struct tcphdr) && length != sizeof(struct tcphdr) + 12) ||
-	    (const void *)(word + 8) > packet->end)
+	if ((const void *)(word + 5) > packet->end ||
+	    (length != sizeof(struct tcphdr) && length != sizeof(struct tcphdr) + 12))
 		return tcp_header_read(ctx, true, packet, copy);
-	for (int i = 0; i < 8; i++)
-		if (i < 5 || length != sizeof(struct tcphdr))
+	for (int i = 0; i < 5; i++)
+		sum += raw32(word[i]);
+	if (length != sizeof(struct tcphdr)) {
+		if ((const void *)(word + 8) > packet->end)
+			return tcp_header_read(ctx, true, packet, copy);
+		for (int i = 5; i < 8; i++)
 			sum += raw32(word[i]);
+	}
 	copy->sum = csum_fold_sum(sum);
 	return true;
 }

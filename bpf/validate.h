@@ -117,6 +117,8 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
 	claim->client_isn = host32(packet->tcp->seq) - 1;
 	claim->server_isn = host32(packet->tcp->ack_seq) - 1;
 	claim->service_wscale = service->synack.rcv_wscale;
+	claim->wscale_before = service->synack.rcv_wscale_before;
+	claim->wscale_changed_ms = service->synack.rcv_wscale_changed_ms;
 	claim->is_ipv4 = packet->is_ipv4;
 	claim->timestamps = options.has_timestamps;
 	claim->life_ms = 2 * set->epoch_ms;
@@ -129,25 +131,48 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
  * Judges @claim, and once more by the window scale that the service had until lately: the cookies of that
  * time are right, and the client goes by what it was promised.
  */
-static __always_inline int claim_judge_scales(struct claim *claim, const struct service *service)
+__noinline int claim_judge_scales(struct claim *claim)
 {
-	const struct service_synack *synack = &service->synack;
-	int verdict = claim_judge(claim);
+	__u8 wscale;
+	int verdict;
 
-	if (verdict != VERDICT_WRONG || !synack->rcv_wscale_changed_ms ||
-	    claim->now_ms > synack->rcv_wscale_changed_ms + claim->life_ms)
+	if (!claim)
+		return VERDICT_NO_KEY;
+	verdict = claim_judge(claim);
+	if (verdict != VERDICT_WRONG || !claim->wscale_changed_ms ||
+	    claim->now_ms > claim->wscale_changed_ms + claim->life_ms)
 		return verdict;
-	claim->service_wscale = synack->rcv_wscale_before;
+	wscale = claim->service_wscale;
+	claim->service_wscale = claim->wscale_before;
 	verdict = claim_judge(claim);
 	if (verdict == VERDICT_WRONG)
-		claim->service_wscale = synack->rcv_wscale;
+		claim->service_wscale = wscale;
 	return verdict;
 }
 
-static __always_inline int claim_judge_service(struct claim *claim, const struct service *service)
+/*
+ * Judges @claim by the last tick and, where that says no, by the clock: the tick may be long ago, as where
+ * a virtual machine's processor has been taken away.
+ */
+__noinline int claim_judge_service(struct claim *claim)
 {
-	const int verdict = claim_judge_scales(claim, service);
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	__u32 epoch;
+	int verdict;
 
+	if (!claim || !set || !cpu)
+		return VERDICT_NO_KEY;
+	verdict = claim_judge_scales(claim);
+	if (verdict != VERDICT_RIGHT) {
+		claim->now_ms = clock_ms();
+		epoch = cookie_epoch(claim->server_isn, clock_epoch(cpu, set, claim->now_ms),
+				     claim->timestamps);
+		if (verdict == VERDICT_ECHO || epoch != claim->epoch) {
+			claim->epoch = epoch;
+			verdict = claim_judge_scales(claim);
+		}
+	}
 	return verdict == VERDICT_RIGHT && !claim->timestamps && forging_refuses(claim->now_ms)
 		       ? VERDICT_REFUSED
 		       : verdict;

@@ -113,10 +113,14 @@ static bool service_idle(const struct instance *instance, const struct service *
 			 unsigned long long now_ms)
 {
 	const struct settings *set = &instance->set;
-	/* Where clients come, canaries go, and their answers confirm it. */
-	const unsigned long long seen_ms = service->confirmed_ms > service->learned_ms
-						   ? service->confirmed_ms
-						   : service->learned_ms;
+	unsigned long long seen_ms = service->learned_ms;
+
+	/* Where clients come, canaries go, whether they are answered (which confirms the service) or not.
+	 */
+	if (seen_ms < service->confirmed_ms)
+		seen_ms = service->confirmed_ms;
+	if (seen_ms < service->canary.sent_ms)
+		seen_ms = service->canary.sent_ms;
 
 	return now_ms > seen_ms + 4ULL * set->epoch_ms + 2ULL * set->canary_silence_ms;
 }
@@ -151,8 +155,10 @@ static void services_sweep(const struct instance *instance)
 		    service.guard == instance->set.guard && service_idle(instance, &service, now_ms))
 			idle[idle_count++] = key;
 	}
-	if (count > room / 2)
-		for (__u32 i = 0; i < idle_count; i++)
+	/* Once more: to walk through the table takes a while. */
+	for (__u32 i = 0; i < idle_count && count > room / 2; i++)
+		if (!bpf_map_lookup_elem(instance->services, &idle[i], &service) &&
+		    service_idle(instance, &service, now_ms))
 			bpf_map_delete_elem(instance->services, &idle[i]);
 	free(idle);
 }

@@ -1164,7 +1164,7 @@ static int services_of(const struct product *product, int port)
  */
 CASE("a table full of services that are long gone: run makes room for new ones, and keeps those in use")
 {
-	enum { SERVICES = 8192, GONE = 9000, NEW = 8081, SET = 8082 };
+	enum { SERVICES = 8192, GONE = 9000, NEW = 8081, SET = 8082, ASKED = 8999 };
 	struct product product = product_new(NULL, "--port 8080-9000 --canary 1 --epoch 1");
 	int listener = tcp_listen(product.pair.server, NULL, PORT, 512), fresh;
 	struct service_key key = { .port = htons(GONE) }, first;
@@ -1189,11 +1189,18 @@ CASE("a table full of services that are long gone: run makes room for new ones, 
 	learned_ms = service.learned_ms;
 	key.ifindex = first.ifindex;
 	address_map_ipv4(&key.address, 0);
+	/* One whose canaries nobody answers, as in a flood of sources that cannot be: clients come all the
+	 * same. */
+	key.port = htons(ASKED);
+	service.canary.sent_ms += 3600000;
+	bpf_map_update_elem(fd, &key, &service, BPF_NOEXIST);
+	service.canary.sent_ms -= 3600000;
+	key.port = htons(GONE);
 	for (unsigned int i = 0; i < SERVICES; i++) {
 		key.address.word[3] = htonl(0x0a000000 + i);
 		bpf_map_update_elem(fd, &key, &service, BPF_NOEXIST);
 	}
-	EXPECT_EQ(services_of(&product, GONE), SERVICES - 2);
+	EXPECT_EQ(services_of(&product, GONE), SERVICES - 3);
 
 	fresh = tcp_listen(product.pair.server, NULL, NEW, 512);
 	for (int i = 0; i < 3; i++)
@@ -1221,6 +1228,7 @@ CASE("a table full of services that are long gone: run makes room for new ones, 
 	}
 	EXPECT_EQ(services_of(&product, GONE), 0);
 	EXPECT_EQ(services_of(&product, SET), 1);
+	EXPECT_EQ(services_of(&product, ASKED), 1);
 	REQUIRE(!bpf_map_lookup_elem(fd, &first, &service), "the one in use is forgotten");
 	EXPECT_EQ(service.learned_ms, learned_ms);
 	product_admit(&product, SERVER_IP4, NEW);

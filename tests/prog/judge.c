@@ -354,7 +354,7 @@ bool judge_carried(const struct reading *reading, const struct facts *facts)
 
 enum {
 	EPOCHS = 16,
-	TICK_LAG_MS = 20, /* bpf/clock.h: CLOCK_LAG_MS */
+	TICK_LAG_MS = 30, /* bpf/clock.h: CLOCK_LAG_MS */
 };
 
 static struct {
