@@ -227,7 +227,6 @@ static __always_inline void synack_prepare(struct synack_frame *frame, const str
 			 (window < most ? window : most);
 	frame->bits = (__u32)choice->bits;
 	frame->timestamps = options->has_timestamps;
-	frame->service_wscale = synack->rcv_wscale;
 	frame->promised_wscale = options->has_wscale ? synack->rcv_wscale : COOKIE_WSCALE_ABSENT;
 	frame->is_ipv4 = choice->is_ipv4;
 	frame->ttl = synack->ttl;
@@ -246,7 +245,7 @@ static __always_inline enum answer syn_answer(struct xdp_md *ctx, const struct p
 	now_ms = syn->exact_ms ?: clock_syn_ms(syn->cpu);
 	claim->client_isn = host32(packet->tcp->seq);
 	claim->epoch = clock_epoch(syn->cpu, syn->set, now_ms);
-	claim->service_wscale = frame->service_wscale;
+	claim->service_wscale = synack->rcv_wscale;
 	claim->is_ipv4 = packet->is_ipv4;
 	claim->timestamps = frame->timestamps;
 	claim->server_isn = cookie_clear(frame->bits, claim->epoch, frame->timestamps);
@@ -428,12 +427,12 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	if (syn.service->admission == SERVICE_REFUSED)
 		PASS_SYN(&syn, refused);
 
+	lately_count(lately_way(cpu, syn.tuple), syn.now_ms);
 	if (syn.service->policy == POLICY_FLOOD) {
 		listener = service_listener(syn.service, set, ctx->ingress_ifindex, syn.tuple,
 					    packet->is_ipv4);
 		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
 		syn.exact_ms = clock_syn_ms(cpu);
-		lately_count(lately_way(cpu, syn.tuple), syn.exact_ms);
 		if (!flood_awake(syn.service, set, listener, syn.exact_ms))
 			return syn_dormant(ctx, &syn, packet);
 	}
@@ -497,7 +496,6 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		if (!syn.service->confirmed_ms)
 			DROP_SYN(&syn, over_budget);
 	}
-	lately_count(lately_way(cpu, syn.tuple), syn.exact_ms ?: syn.now_ms);
 	if (canary_due(syn.service, set, syn.now_ms) && syn_note(&syn, packet))
 		PASS_SYN(&syn, canary);
 

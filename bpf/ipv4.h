@@ -34,10 +34,10 @@ static __always_inline bool ipv4_read(struct packet *packet)
 	return true;
 }
 
-static __always_inline void ipv4_tuple(const struct packet *packet, struct tuple *tuple)
+static __always_inline void ipv4_tuple(const struct iphdr *ip, struct tuple *tuple)
 {
-	address_map_ipv4(&tuple->remote, packet->ipv4->saddr);
-	address_map_ipv4(&tuple->local, packet->ipv4->daddr);
+	address_map_ipv4(&tuple->remote, ip->saddr);
+	address_map_ipv4(&tuple->local, ip->daddr);
 }
 
 /* The header has no options. */
@@ -49,7 +49,7 @@ static __always_inline bool ipv4_checksum_right(const struct iphdr *ip)
 #pragma unroll
 	for (int i = 0; i < 5; i++)
 		sum += word[i];
-	return csum_fold_sum(sum) == 0xffff;
+	return csum_right(sum);
 }
 
 /* A source that the stack would not answer: RFC 1122 section 3.2.1.3, RFC 6890. */

@@ -130,10 +130,10 @@ static __always_inline bool ipv6_read(struct packet *packet, void *ctx, bool xdp
 	return true;
 }
 
-static __always_inline void ipv6_tuple(const struct packet *packet, struct tuple *tuple)
+static __always_inline void ipv6_tuple(const struct ipv6hdr *ip, struct tuple *tuple)
 {
-	__builtin_memcpy(&tuple->remote, &packet->ipv6->saddr, sizeof(tuple->remote));
-	__builtin_memcpy(&tuple->local, &packet->ipv6->daddr, sizeof(tuple->local));
+	__builtin_memcpy(&tuple->remote, &ip->saddr, sizeof(tuple->remote));
+	__builtin_memcpy(&tuple->local, &ip->daddr, sizeof(tuple->local));
 }
 
 /* Multicast, the unspecified address, loopback, our own: RFC 4291 sections 2.5.2, 2.5.3, 2.7. */

@@ -178,17 +178,16 @@ struct synack_frame {
 	__u32 control;	  /* the header's fourth word: data offset, control bits and window */
 	__u32 bits;	  /* for the cookie */
 	__u8 timestamps;
-	__u8 service_wscale;
 	__u8 promised_wscale; /* as cookie_hash() takes it */
 	__u8 is_ipv4;
+	__u8 ttl;
 	/* That SYN's own. */
 	__u32 isn;
 	__u32 client_isn;
 	__u32 ip_offset;
 	__be32 ports; /* as the SYN-ACK has them */
-	__u8 ttl;
 	__u8 tos;
-	__u8 pad[2];
+	__u8 pad[3];
 };
 
 /* What SYNs of one look are, and what answers them (quick.h). */
@@ -219,7 +218,7 @@ struct lately {
 	__u8 checksum_partial;
 	__u8 ignored; /* enum handshake_option: which the stack takes no notice of */
 	struct service_synack synack;
-	/* Of the settings. */
+	/* Of the settings, so that they need not be looked up. */
 	__u64 hash_seed;
 	__u32 known_mask;
 	__u32 known_base;

@@ -121,26 +121,14 @@ static __always_inline bool quick_same(const __be32 *tcp, const void *end, const
 	return !other;
 }
 
-/* Whether a sum of words that contains its checksum is that of a sound header: 0xffff, or twice that. */
-static __always_inline bool quick_sum_right(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	return sum == 0xffff || sum == 2 * 0xffff;
-}
-
 /* The SYN's, or the segment's, tuple. */
 static __always_inline void quick_tuple(const void *ip, const __be32 *tcp, const bool is_ipv4,
 					struct tuple *tuple)
 {
-	if (is_ipv4) {
-		address_map_ipv4(&tuple->remote, ((const struct iphdr *)ip)->saddr);
-		address_map_ipv4(&tuple->local, ((const struct iphdr *)ip)->daddr);
-	} else {
-		__builtin_memcpy(&tuple->remote, &((const struct ipv6hdr *)ip)->saddr,
-				 sizeof(tuple->remote));
-		__builtin_memcpy(&tuple->local, &((const struct ipv6hdr *)ip)->daddr, sizeof(tuple->local));
-	}
+	if (is_ipv4)
+		ipv4_tuple(ip, tuple);
+	else
+		ipv6_tuple(ip, tuple);
 	tuple->remote_port = ((const __be16 *)tcp)[0];
 	tuple->local_port = ((const __be16 *)tcp)[1];
 }
@@ -179,13 +167,9 @@ static __always_inline bool quick_source(const void *ip, const struct tuple *tup
 					 const struct lately *lately)
 {
 	const struct iphdr *ipv4 = ip;
-	__u64 sum = 0;
 
 	if (is_ipv4) {
-#pragma unroll
-		for (int i = 0; i < 5; i++)
-			sum += ((const __u32 *)ip)[i];
-		if (!quick_sum_right(sum) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
+		if (!ipv4_checksum_right(ipv4) || ipv4_source_martian(ipv4->saddr, ipv4->daddr))
 			return false;
 	} else if (address_is_ipv4(&tuple->remote) || address_is_ipv4(&tuple->local) ||
 		   ipv6_source_martian(&tuple->remote, &tuple->local)) {
@@ -199,10 +183,9 @@ static __always_inline bool quick_source(const void *ip, const struct tuple *tup
  * kept->sum. The frame is as long as the answer: false cannot be, but the verifier does not know.
  */
 static __always_inline bool quick_write(__be32 *tcp, const void *end, const struct lately_answer *kept,
-					const struct tuple *tuple, __u32 isn, __u32 client_isn,
-					__be32 tsval, __be32 tsecr, __u64 sum)
+					__u32 isn, __u32 client_isn, __be32 tsval, __be32 tsecr, __u64 sum)
 {
-	tcp[0] = be32_from((__u32)host16(tuple->local_port) << 16 | host16(tuple->remote_port));
+	tcp[0] = tcp_ports_turned((const struct tcphdr *)tcp);
 	tcp[1] = be32_from(isn);
 	tcp[2] = be32_from(client_isn + 1);
 	tcp[3] = kept->synack_control;
@@ -272,11 +255,10 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	if (kept->control != quick_control(tcp) || kept->length != ip_length)
 		return UNUSUAL;
 	/* The pseudo header, and then the rest. */
-	sum = (__u64)raw16(be16_from(IPPROTO_TCP)) +
-	      raw16(be16_from(host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0)));
-	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
-		sum += (__u64)raw32(tuple.remote.word[i]) + raw32(tuple.local.word[i]);
-	if (!quick_alike(tcp, end, kept, &sum, &tsval) || !quick_sum_right(sum) ||
+	tcp_length = host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0);
+	sum = is_ipv4 ? csum_pseudo_ipv4(tuple.remote.word[3], tuple.local.word[3], IPPROTO_TCP, tcp_length)
+		      : csum_pseudo_ipv6(tuple.remote.word, tuple.local.word, IPPROTO_TCP, tcp_length);
+	if (!quick_alike(tcp, end, kept, &sum, &tsval) || !csum_right(sum) ||
 	    !quick_source(ip, &tuple, is_ipv4, lately) || known_in(asked, hash))
 		return UNUSUAL;
 
@@ -311,7 +293,7 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	sum = raw16(tuple.remote_port);
 	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
 		sum += raw32(tuple.remote.word[i]);
-	if (!quick_write(tcp, end, kept, &tuple, isn, client_isn,
+	if (!quick_write(tcp, end, kept, isn, client_isn,
 			 be32_from((__u32)now_ms + cookie_timestamp_offset(hash)), tsval, sum))
 		return XDP_DROP;
 

@@ -73,9 +73,9 @@ static __always_inline bool tcp_read(struct packet *packet, void *data, void *en
 static __always_inline void tcp_tuple(const struct packet *packet, struct tuple *tuple)
 {
 	if (packet->is_ipv4)
-		ipv4_tuple(packet, tuple);
+		ipv4_tuple(packet->ipv4, tuple);
 	else
-		ipv6_tuple(packet, tuple);
+		ipv6_tuple(packet->ipv6, tuple);
 	tuple->remote_port = packet->tcp->source;
 	tuple->local_port = packet->tcp->dest;
 }
@@ -328,7 +328,7 @@ static __always_inline bool tcp_checksum_right(const struct packet *packet,
 {
 	__u64 pseudo = tcp_pseudo_sum(packet, packet->tcp_length);
 
-	if (csum_fold_sum(pseudo + copy->sum) == 0xffff)
+	if (csum_right(pseudo + copy->sum))
 		return true;
 	return partial_allowed && packet->tcp->check == csum_fold_sum(pseudo);
 }

@@ -98,6 +98,13 @@ __noinline int claim_judge(struct claim *claim)
 	return VERDICT_RIGHT;
 }
 
+/* The epoch that a claim's ISN names at its moment. */
+static __always_inline __u32 claim_epoch(const struct claim *claim, const struct settings *set,
+					 struct cpu *cpu)
+{
+	return cookie_epoch(claim->server_isn, clock_epoch(cpu, set, claim->now_ms), claim->timestamps);
+}
+
 /*
  * The claim that a segment makes: that its sequence numbers answer a SYN-ACK of ours. False if its header
  * cannot be read. @ctx: of XDP if @xdp, else of tc.
@@ -122,8 +129,7 @@ static __always_inline bool claim_of(void *ctx, bool xdp, struct claim *claim, c
 	claim->is_ipv4 = packet->is_ipv4;
 	claim->timestamps = options.has_timestamps;
 	claim->life_ms = 2 * set->epoch_ms;
-	claim->epoch = cookie_epoch(claim->server_isn, clock_epoch(cpu, set, claim->now_ms),
-				    claim->timestamps);
+	claim->epoch = claim_epoch(claim, set, cpu);
 	return true;
 }
 
@@ -166,8 +172,7 @@ __noinline int claim_judge_service(struct claim *claim)
 	verdict = claim_judge_scales(claim);
 	if (verdict != VERDICT_RIGHT) {
 		claim->now_ms = clock_ms();
-		epoch = cookie_epoch(claim->server_isn, clock_epoch(cpu, set, claim->now_ms),
-				     claim->timestamps);
+		epoch = claim_epoch(claim, set, cpu);
 		if (verdict == VERDICT_ECHO || epoch != claim->epoch) {
 			claim->epoch = epoch;
 			verdict = claim_judge_scales(claim);

@@ -19,6 +19,17 @@ static __always_inline __u16 csum_fold_sum(__u64 sum)
 	return (__u16)sum;
 }
 
+/*
+ * Whether a sum of words with the checksum among them is that of a sound header: csum_fold_sum() would be
+ * 0xffff. The last step is spared.
+ */
+static __always_inline int csum_right(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	return sum == 0xffff || sum == 2 * 0xffff;
+}
+
 /* What goes into a header's checksum field, for a sum taken with that field zero. */
 static __always_inline __u16 csum_field(__u64 sum)
 {

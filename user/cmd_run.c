@@ -10,7 +10,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -134,33 +133,30 @@ static void services_sweep(const struct instance *instance)
 {
 	const unsigned long long now_ms = monotonic_ms();
 	const __u32 room = map_entries(instance->services);
-	struct service_key *idle, key, next;
+	struct service_key key, next;
 	struct service service;
-	__u32 count = 0, idle_count = 0;
+	__u32 count = 0;
 	bool more;
 
 	/* Without canaries nothing tells whether clients come. */
 	if (!room || instance->set.flags & SETTING_CANARY_ONCE)
 		return;
-	idle = calloc(room, sizeof(*idle));
-	if (!idle)
-		return;
-	more = !bpf_map_get_next_key(instance->services, NULL, &next);
-	while (more && count < room) {
+	for (more = !bpf_map_get_next_key(instance->services, NULL, &next); more && count <= room;
+	     count++) {
 		key = next;
 		more = !bpf_map_get_next_key(instance->services, &key, &next);
-		count++;
+	}
+	if (count <= room / 2)
+		return;
+	more = !bpf_map_get_next_key(instance->services, NULL, &next);
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(instance->services, &key, &next);
 		if (!bpf_map_lookup_elem(instance->services, &key, &service) &&
 		    service.admission != SERVICE_REFUSED && service.policy == instance->set.policy &&
 		    service.guard == instance->set.guard && service_idle(instance, &service, now_ms))
-			idle[idle_count++] = key;
+			bpf_map_delete_elem(instance->services, &key);
 	}
-	/* Once more: to walk through the table takes a while. */
-	for (__u32 i = 0; i < idle_count && count > room / 2; i++)
-		if (!bpf_map_lookup_elem(instance->services, &idle[i], &service) &&
-		    service_idle(instance, &service, now_ms))
-			bpf_map_delete_elem(instance->services, &idle[i]);
-	free(idle);
 }
 
 /* One round of upkeep. The settings are read again: another command may have changed them. */
