@@ -429,8 +429,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	lately_count(lately_way(cpu, syn.tuple), syn.now_ms);
 	if (syn.service->policy == POLICY_FLOOD) {
-		listener = service_listener(syn.service, set, ctx->ingress_ifindex, syn.tuple,
-					    packet->is_ipv4);
+		listener = service_listener_or_forget(syn.service, set, ctx->ingress_ifindex, syn.tuple,
+						      packet->is_ipv4);
 		/* Not by the coarse clock: its ticks may be longer than the time to wake in. */
 		syn.exact_ms = clock_syn_ms(cpu);
 		if (!flood_awake(syn.service, set, listener, syn.exact_ms))
@@ -465,7 +465,8 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 		PASS_OR_DROP_SYN(&syn, signature, BUDGET_PASS);
 	syn.offered = syn_offers(packet, syn.options, syn.tos);
 
-	listener = service_listener(syn.service, set, ctx->ingress_ifindex, syn.tuple, packet->is_ipv4);
+	listener = service_listener_or_forget(syn.service, set, ctx->ingress_ifindex, syn.tuple,
+					      packet->is_ipv4);
 	if (!listener) {
 		/*
 		 * Its port is closed, or another socket has it now: the answer of the stack will tell. A

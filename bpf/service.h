@@ -64,6 +64,22 @@ static __always_inline struct tcp_sock *service_listener(const struct service *s
 	return address_equal((const struct address *)&bound, &tuple->local) ? listener : NULL;
 }
 
+/*
+ * The same, and if it is gone, that is kept: the memory may become a listener of this port again, or its
+ * socket listen once more, and that is another one, of which all is read anew (learn.h: learn_service()).
+ */
+static __always_inline struct tcp_sock *service_listener_or_forget(struct service *service,
+								   const struct settings *set,
+								   __u32 ifindex, const struct tuple *tuple,
+								   bool is_ipv4)
+{
+	struct tcp_sock *listener = service_listener(service, set, ifindex, tuple, is_ipv4);
+
+	if (!listener && service->listener)
+		service->listener = NULL;
+	return listener;
+}
+
 static __always_inline struct net *listener_net(struct tcp_sock *listener)
 {
 	return listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
