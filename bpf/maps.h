@@ -19,7 +19,6 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct tuple);
 	__type(value, struct connection);
 } connections SEC(".maps");

@@ -95,17 +95,12 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct p
 		.rcv_wscale = metadata->rcv_wscale,
 		.options = metadata->options,
 	};
-	long error;
 
 	if (packet->eth)
 		__builtin_memcpy(connection.client_mac, packet->eth->h_source, ETH_ALEN);
-	error = track_promoted(set, tuple, &connection);
-	if (!error)
+	if (!track_promoted(set, tuple, &connection))
 		return;
-	if (error == -12) /* ENOMEM */
-		COUNT(connections_no_memory);
-	else
-		COUNT(connections_full);
+	COUNT(connections_full);
 	/* From now on, the absence of an entry does not say that a connection is none of ours. */
 	if (!(set->flags & SETTING_CONNECTIONS_FULL))
 		__sync_fetch_and_or(&set->flags, SETTING_CONNECTIONS_FULL);
@@ -174,7 +169,6 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 			   host32(packet->tcp->ack_seq) == metadata->server_isn + 1;
 	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, tuple->remote_port);
 	struct tcp_sock *listener;
-	struct validated *way;
 	int used, noted, error;
 	__u64 now_ms;
 	__u32 state;
@@ -268,9 +262,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	cpu->promoted_hash = hash;
 	cpu->promoted_ms = now_ms;
 	/* What comes from now on belongs to a connection; what has passed XDP already, has its metadata. */
-	way = validated_way(cpu, hash);
-	if (way->hash == hash)
-		way->at_ms = 0;
+	validated_promote(validated_way(cpu, hash), hash);
 	known_mark(set, hash);
 	promote_record(skb, packet, set, tuple, metadata, now_ms);
 	COUNT(promoted);

@@ -17,8 +17,10 @@
 #include "keys.h"
 #include "known.h"
 #include "lately.h"
+#include "lookup.h"
 #include "own.h"
 #include "tcp.h"
+#include "validate.h"
 
 enum {
 	UNUSUAL = -1,	      /* none of these: go the long way */
@@ -318,24 +320,52 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 
 /*
  * A segment with ACK: XDP_PASS if its connection is established, of which the note of its tuple is proof
- * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked.
+ * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked. Or if
+ * this CPU promoted it just now and the stack has made the connection, of which the server's first segment
+ * is still to leave. With the socket there, the cookie of a client's first data need not be judged again.
  */
-static __always_inline int quick_segment(const void *ip, const __be32 *tcp, const bool is_ipv4)
+static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const bool is_ipv4)
 {
+	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end, *ip;
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const __be32 *tcp;
 	struct tuple tuple;
+	__u32 state;
 	__u64 hash;
 
-	if (!set)
+	if (!set || !cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
+		return UNUSUAL;
+	ip = data + offset;
+	barrier_var(ip);
+	tcp = ip + (is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	if ((const void *)(tcp + 1) > end)
 		return UNUSUAL;
 	quick_tuple(ip, tcp, is_ipv4, &tuple);
 	if (!is_ipv4 && (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local)))
 		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
-	if (!known_is_settled(known_note(set, hash), hash))
+	if (known_is_settled(known_note(set, hash), hash)) {
+		COUNT(ack_known);
+		return XDP_PASS;
+	}
+	if (!validated_promoted(validated_way(cpu, hash), hash) || !known(set, hash))
+		return UNUSUAL;
+	state = lookup_state(ctx, &tuple, is_ipv4);
+	if (!state || state == KERNEL_TCP_LISTEN || state == KERNEL_TCP_NEW_SYN_RECV)
 		return UNUSUAL;
 	COUNT(ack_known);
 	return XDP_PASS;
+}
+
+__noinline int quick_segment_ipv4(struct xdp_md *ctx, __u32 offset)
+{
+	return quick_segment(ctx, offset, true);
+}
+
+__noinline int quick_segment_ipv6(struct xdp_md *ctx, __u32 offset)
+{
+	return quick_segment(ctx, offset, false);
 }
 
 /*
@@ -378,7 +408,7 @@ static __always_inline int quick(struct xdp_md *ctx)
 		if (control == TCP_SYN)
 			return quick_ipv4(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment(ip, ip + sizeof(*ipv4), true);
+			return quick_segment_ipv4(ctx, offset);
 	}
 	if (protocol == be16_from(ETH_P_IPV6)) {
 		ipv6 = ip;
@@ -391,7 +421,7 @@ static __always_inline int quick(struct xdp_md *ctx)
 		if (control == TCP_SYN)
 			return quick_ipv6(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment(ip, ip + sizeof(*ipv6), false);
+			return quick_segment_ipv6(ctx, offset);
 	}
 	return UNUSUAL;
 }

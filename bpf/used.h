@@ -8,6 +8,9 @@
  * Two pairs of buckets are chosen by the tuple, so that an outgoing segment, which does not know the
  * handshake's ISNs, finds them; the pair with more room takes the cookie. So as long as four fifths of all
  * ways are enough, none is forgotten before its time (tests/unit/known.c); above that the oldest ones are.
+ *
+ * Until the first ways of its first bucket have been taken once, a tuple's cookies are all there: the table
+ * is much larger than the processor's caches, and as a rule one line of it is enough to look at.
  */
 #ifndef XDPH_USED_H
 #define XDPH_USED_H
@@ -31,18 +34,19 @@ enum {
 	USED_PAIR = 2,
 	USED_BUCKETS = 2 * USED_PAIR,
 	USED_PLACES = USED_BUCKETS * USED_WAYS,
+	USED_ALONE = 5, /* ways of the first bucket that are taken before the others are */
 };
 
 static __always_inline __u64 used_tuple_tag(__u64 hash)
 {
-	return hash >> 40 & USED_TAG_MASK;
+	return hash >> USED_TUPLE_SHIFT;
 }
 
 static __always_inline __u64 used_isn_tag(__u32 client_isn, __u32 server_isn)
 {
 	__u64 mixed = ((__u64)client_isn << 32 | server_isn) * 0x9e3779b97f4a7c15ULL;
 
-	return mixed >> 40 & USED_TAG_MASK;
+	return mixed >> 32;
 }
 
 /* The @n-th of a tuple's buckets. Two pairs that have nothing to do with each other are seldom full both.
@@ -53,6 +57,16 @@ static __always_inline struct used_bucket *used_bucket(const struct settings *se
 	__u32 index = ((n < USED_PAIR ? hash : hash >> USED_PAIR_SHIFT) ^ (n & 1)) & set->used_mask;
 
 	return bpf_map_lookup_elem(&used_cookies, &index);
+}
+
+/*
+ * Whether the first ways of a bucket have not been taken all. They are taken in their order, and none
+ * becomes empty again, so the last of them tells. Then no cookie is in the tuple's buckets behind this one,
+ * if this is its first or the first of the second pair.
+ */
+static __always_inline bool used_first_alone(const struct used_bucket *bucket)
+{
+	return !bucket->way[USED_ALONE - 1];
 }
 
 /* What follows are global functions, so that the verifier looks at each of them once. */
@@ -87,10 +101,14 @@ __noinline int used_look(__u64 hash, __u64 isn_tag, __u64 now_ms)
 		for (int i = 0; i < USED_WAYS; i++) {
 			__u64 way = bucket->way[i];
 
-			if (way >> USED_ISN_SHIFT == tag >> USED_ISN_SHIFT && way &&
+			if (!way)
+				break;
+			if (way >> USED_ISN_SHIFT == tag >> USED_ISN_SHIFT &&
 			    !used_expired(set, way, now_ms))
 				return way & USED_MADE ? USED_CONNECTED : USED_TRIED;
 		}
+		if (!(n % USED_PAIR) && used_first_alone(bucket))
+			break;
 	}
 	return USED_NEVER;
 }
@@ -178,6 +196,9 @@ __noinline int used_try(__u64 hash, __u64 isn_tag, __u64 now_ms)
 	/* The moment that is noted then is the first trial's: until the cookie is over, it holds. */
 	if (!set || used_look(hash, isn_tag, now_ms) != USED_NEVER)
 		return USED_NOTED_BEFORE;
+	bucket = used_bucket(set, hash, 0);
+	if (bucket && used_first_alone(bucket) && used_take(hash, 0, way, now_ms))
+		return USED_NOTED;
 	first = used_room(hash, 1, now_ms) > used_room(hash, 0, now_ms) ? USED_PAIR : 0;
 	for (int n = 0; n < USED_BUCKETS; n++)
 		if (used_take(hash, n ^ first, way, now_ms))
@@ -215,9 +236,13 @@ __noinline int used_made(__u64 hash)
 		for (int i = 0; i < USED_WAYS; i++) {
 			__u64 way = bucket->way[i];
 
-			if (way >> USED_TUPLE_SHIFT == used_tuple_tag(hash) && way && !(way & USED_MADE))
+			if (!way)
+				break;
+			if (way >> USED_TUPLE_SHIFT == used_tuple_tag(hash) && !(way & USED_MADE))
 				__sync_fetch_and_or(&bucket->way[i], USED_MADE);
 		}
+		if (!(n % USED_PAIR) && used_first_alone(bucket))
+			break;
 	}
 	return 0;
 }

@@ -38,6 +38,18 @@ static __always_inline bool validated_lately(const struct validated *way, __u64 
 	return way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS;
 }
 
+/* The final ACK that @way holds has become a connection, or was given its request socket at least. */
+static __always_inline void validated_promote(struct validated *way, __u64 hash)
+{
+	if (way->hash == hash)
+		way->at_ms = 0;
+}
+
+static __always_inline bool validated_promoted(const struct validated *way, __u64 hash)
+{
+	return way->hash == hash && !way->at_ms;
+}
+
 static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
 {
 	__u32 bits = cookie_option_bits(claim->server_isn, claim->timestamps);

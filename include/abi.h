@@ -238,13 +238,16 @@ static inline __u32 own_words_for(unsigned long addresses)
 
 enum used {
 	USED_WAYS = 8,
-	/* One way: | tuple tag 24 | ISN tag 24 | moment of promotion, in units of 1024 ms, 15 | made 1 | */
+	/*
+	 * One way: | tuple tag 16 | ISN tag 32 | moment of promotion, in units of 1024 ms, 15 | made 1 |
+	 * Handshakes of one tuple have the first in common: that a fresh cookie is not taken for an earlier
+	 * one is the second's to see to.
+	 */
 	USED_MADE = 1,
 	USED_TIME_SHIFT = 1,
 	USED_TIME_MASK = 0x7fff,
 	USED_ISN_SHIFT = 16,
-	USED_TUPLE_SHIFT = 40,
-	USED_TAG_MASK = 0xffffff,
+	USED_TUPLE_SHIFT = 48,
 };
 
 struct used_bucket {

@@ -77,7 +77,7 @@ static int count_lost(const struct instance *instance, unsigned long long *lost)
 	int error = counters_read(instance, &counters);
 
 	if (!error)
-		*lost = counters.connections_full + counters.connections_no_memory;
+		*lost = counters.connections_full;
 	return error;
 }
 

@@ -152,12 +152,6 @@ static void warn_of_losses(struct status *status)
 		     "forgets "
 		     "what is closed, --connections N makes it larger",
 		     (unsigned long long)counters.connections_full);
-	if (counters.connections_no_memory)
-		warn(status,
-		     "%llu promoted connections are not recorded for want of memory: a higher memory limit "
-		     "for "
-		     "the control group that attached",
-		     (unsigned long long)counters.connections_no_memory);
 	if (counters.used_evicted)
 		warn(status,
 		     "%llu used cookies were forgotten before their time: --connections N makes the table "

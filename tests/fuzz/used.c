@@ -49,6 +49,7 @@ static inline void *lookup_settings(void)
 static struct {
 	__u64 tried_ms; /* 0: never, or it was said to be forgotten */
 	bool made;
+	bool made_perhaps; /* by another one's tuple with the same tag */
 	bool marked[2];
 } model[CONNECTIONS];
 
@@ -80,7 +81,16 @@ static void try_cookie(unsigned int connection, __u64 hash, __u64 isn, __u64 now
 	for (unsigned int i = 0; noted == USED_GAVE_WAY && i < CONNECTIONS; i++)
 		model[i].tried_ms = 0;
 	model[connection].tried_ms = now_ms;
-	model[connection].made = false;
+	model[connection].made = model[connection].made_perhaps = false;
+}
+
+static void make_cookies(unsigned int connection, __u64 hash)
+{
+	used_made(hash);
+	model[connection].made |= model[connection].tried_ms != 0;
+	for (unsigned int i = 0; i < CONNECTIONS; i++)
+		if (i != connection && used_tuple_tag(hash_of(i)) == used_tuple_tag(hash))
+			model[i].made_perhaps = true;
 }
 
 static void step(struct input *input, __u64 *now_ms)
@@ -94,10 +104,7 @@ static void step(struct input *input, __u64 *now_ms)
 	case 0:
 	case 1:
 	case 2: try_cookie(c, hash, isn, *now_ms); break;
-	case 3:
-		used_made(hash);
-		model[c].made |= model[c].tried_ms != 0;
-		break;
+	case 3: make_cookies(c, hash); break;
 	case 4: *now_ms += draw_number(input, 2); break;
 	case 5:
 		known_mark(&settings, hash);
@@ -116,7 +123,8 @@ static void step(struct input *input, __u64 *now_ms)
 	}
 	found = used_look(hash, isn, *now_ms);
 	if (model[c].tried_ms && *now_ms - model[c].tried_ms <= LIFE_MS)
-		require(found == (model[c].made ? USED_CONNECTED : USED_TRIED));
+		require(found == (model[c].made ? USED_CONNECTED : USED_TRIED) ||
+			(found == USED_CONNECTED && model[c].made_perhaps));
 	require(!model[c].marked[settings.known_generation & 1] || known(&settings, hash));
 }
 

@@ -568,22 +568,24 @@ CASE("a port that is closed under a flood, and listens again: answered for from 
 			REQUIRE(!shutdown(listener, SHUT_RDWR));
 		else
 			close(listener);
-		/* So long that the canaries which the closed port gets are given up, the last of just now. */
+		/* So long that the canaries which the closed port gets are given up, the last of just now.
+		 */
 		for (int i = 0; now_ms() - began < 3500; i++) {
 			struct hand hand = hand_new(wire, 1 + i % 200, (uint16_t)(20000 + i % 20000),
 						    SERVER_IP4, PORT, true);
 			struct tcp_frame answer;
 
 			wire_send(wire, &hand.spec);
-			REQUIRE(wire_recv(wire, &hand.spec, 2000, &answer) && answer.flags & RST, "SYN %d", i);
+			REQUIRE(wire_recv(wire, &hand.spec, 2000, &answer) && answer.flags & RST, "SYN %d",
+				i);
 			nap();
 		}
 		if (same)
 			REQUIRE(!listen(listener, 64));
 		else
 			listener = tcp_listen(product.pair.server, SERVER_IP4, PORT, 64);
-		EXPECT(connects_until_answered(&product, 3) <= 3, "%s socket listens again: none is answered",
-		       same ? "the same" : "another");
+		EXPECT(connects_until_answered(&product, 3) <= 3,
+		       "%s socket listens again: none is answered", same ? "the same" : "another");
 	}
 	close(listener);
 	wire_close(wire);

@@ -1012,7 +1012,6 @@ static bool counted_elsewhere(enum counter counter)
 	case COUNTER_promote_failed_other:
 	case COUNTER_service_full:
 	case COUNTER_connections_full:
-	case COUNTER_connections_no_memory:
 	case COUNTER_used_evicted:
 	/* Needs the stack to answer. */
 	case COUNTER_canary_answered:

@@ -435,6 +435,25 @@ CASE("a cookie tried again keeps one way, and made means all that was tried on t
 	EXPECT_EQ(used_look(hash_of(random_ipv4, 1, 2), first, 1000000), USED_NEVER);
 }
 
+CASE("of 134 million fresh handshakes on a tuple whose cookie was used up, none is taken for that one")
+{
+	const __u64 hash = hash_of(random_ipv4, 1, 1);
+	uint64_t state = 88172645463325252;
+	uint32_t taken = 0;
+
+	used_empty();
+	EXPECT_EQ(used_try(hash, used_isn_tag(1, 2), 1000000), USED_NOTED);
+	used_made(hash);
+	for (uint32_t n = 0; n < 1U << 27; n++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		taken += used_look(hash, used_isn_tag((uint32_t)state, (uint32_t)(state >> 32)), 1000000) !=
+			 USED_NEVER;
+	}
+	EXPECT_EQ(taken, 0);
+}
+
 /*
  * So many connections a second for so long, each on a tuple of its own. Yields how many cookies gave way
  * before their time; those that were used less than @kept_ms ago are all remembered, at any moment.
