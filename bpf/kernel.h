@@ -227,4 +227,13 @@ extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
 /* The struct sk_buff behind a context. */
 extern void *bpf_cast_to_kern_ctx(void *context) __ksym;
 
+/*
+ * A kernel object that the verifier trusts, to be read and no more. For each pointer that is read through a
+ * trusted one, it searches the names of all the kernel's types for whether that is to be trusted as well
+ * (kernel/bpf/verifier.c:btf_nested_type_is_trusted()), each time that it comes by: most of an attachment's
+ * time.
+ */
+#define KERNEL_READ_ONLY(object)                                                                           \
+	((typeof(object))bpf_rdonly_cast(object, bpf_core_type_id_kernel(typeof(*(object)))))
+
 #endif

@@ -341,7 +341,7 @@ static __always_inline bool made_here(struct __sk_buff *skb, struct bpf_sock *ma
 static __always_inline bool behind_bridge_filter(struct __sk_buff *skb)
 {
 	struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
-	struct net_device *dev = kernel_skb->dev;
+	struct net_device *dev = KERNEL_READ_ONLY(kernel_skb)->dev;
 	struct net *net = dev->nd_net.net;
 
 	return BPF_CORE_READ_BITFIELD(dev, priv_flags) & KERNEL_IFF_BRIDGE_PORT &&
@@ -391,8 +391,12 @@ static __always_inline void learn_synack(struct __sk_buff *skb, const struct pac
 		listener = bpf_skc_to_tcp_sock(found);
 		/* Without a socket: a cookie of this listener's, or it is of somebody else's making
 		 * (SYNPROXY). */
-		if (listener && (maker || listener_under_pressure(listener)))
-			learn_service(skb, packet, set, cpu, tuple, &key, service, listener, now_ms);
+		if (listener) {
+			listener = KERNEL_READ_ONLY(listener);
+			if (maker || listener_under_pressure(listener))
+				learn_service(skb, packet, set, cpu, tuple, &key, service, listener,
+					      now_ms);
+		}
 	}
 	bpf_sk_release(found);
 }

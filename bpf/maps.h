@@ -148,6 +148,20 @@ struct claim {
 	__u8 pad[4];
 };
 
+/* A segment that is to be settled (promote.h): what must be known of it. Host order, but for the tuple. */
+struct settling {
+	struct tuple tuple;
+	struct handshake_metadata metadata; /* 0 where it only came round */
+	__u32 seq;
+	__u32 ack;
+	__u32 tcp_offset; /* of the TCP header in the frame */
+	__u8 client_mac[6];
+	__u8 is_ipv4;
+	__u8 requeued;	   /* it came round */
+	__u8 may_go_round; /* it has its Ethernet header, and has not yet */
+	__u8 pad[7];
+};
+
 /* A TCP header with its options, copied out of the packet (tcp.h). */
 struct tcp_header_copy {
 	struct tcp_options_walk walk;
@@ -254,6 +268,7 @@ struct cpu {
 	struct epoch_key epoch_keys[EPOCH_KEYS];
 	struct lately lately[LATELY_WAYS];
 	struct validated validated[VALIDATED_WAYS];
+	struct settling settling;
 	__u32 stale[STALE_WAYS]; /* tuples that known_tuples knows and the stack does not hold (known.h) */
 	struct tcp_header_copy header;
 	struct claim claim;

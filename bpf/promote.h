@@ -37,11 +37,10 @@ static __always_inline int promote_requeue(struct __sk_buff *skb)
  * The stack has begun a handshake of its own on the tuple of a right cookie: the client's SYN was answered,
  * and its retransmission was passed. The client took our SYN-ACK, as this segment proves, and the stack,
  * which awaits the ACK of another ISN, would reset it. So its request is ended by a copy of the segment
- * that is an RST, and the segment itself goes round behind that.
+ * that is an RST, and the segment itself goes round behind that. @at: of the TCP header in the segment.
  */
-static __always_inline int promote_end_other(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline int promote_end_other(struct __sk_buff *skb, __u32 at)
 {
-	const __u32 at = (__u32)((void *)packet->tcp - packet->start);
 	const __u32 sum_at = at + offsetof(struct tcphdr, check), word_at = at + 12;
 	/* No options: the request would take no timestamps but those of its own SYN-ACK. */
 	const __be16 reset = be16_from(sizeof(struct tcphdr) / 4 << 12 | TCP_RST);
@@ -79,10 +78,10 @@ static __always_inline __u32 promote_age_ms(const struct handshake_metadata *met
 	return metadata->options & OPTION_TIMESTAMPS && age_ms > 0 ? (__u32)age_ms : 0;
 }
 
-static __always_inline void promote_record(struct __sk_buff *skb, const struct packet *packet,
-					   struct settings *set, const struct tuple *tuple,
-					   const struct handshake_metadata *metadata, __u64 now_ms)
+static __always_inline void promote_record(struct __sk_buff *skb, struct settings *set,
+					   const struct settling *settling, __u64 now_ms)
 {
+	const struct handshake_metadata *metadata = &settling->metadata;
 	struct connection connection = {
 		.promoted_ms = now_ms,
 		.client_isn = metadata->client_isn,
@@ -96,9 +95,8 @@ static __always_inline void promote_record(struct __sk_buff *skb, const struct p
 		.options = metadata->options,
 	};
 
-	if (packet->eth)
-		__builtin_memcpy(connection.client_mac, packet->eth->h_source, ETH_ALEN);
-	if (!track_promoted(set, tuple, &connection))
+	__builtin_memcpy(connection.client_mac, settling->client_mac, ETH_ALEN);
+	if (!track_promoted(set, &settling->tuple, &connection))
 		return;
 	COUNT(connections_full);
 	/* From now on, the absence of an entry does not say that a connection is none of ours. */
@@ -149,30 +147,39 @@ static __always_inline bool promote_in_batch(const struct cpu *cpu, __u64 hash, 
  * The listener is closed in this moment. Another one of its SO_REUSEPORT group may be there, to which the
  * connection would have belonged natively from its SYN on: the next lookup finds it.
  */
-static __always_inline int promote_closing(struct __sk_buff *skb, const struct packet *packet,
-					   bool requeued)
+static __always_inline int promote_closing(struct __sk_buff *skb, const struct settling *settling)
 {
-	if (packet->eth && !requeued)
+	if (settling->may_go_round)
 		return promote_requeue(skb);
 	COUNT(promote_dropped_closing);
 	return PROMOTE_DROP;
 }
 
-/* Settles a segment that carries a right cookie, or follows one that did (@metadata), or came round. */
-static __always_inline int promote_settle(struct __sk_buff *skb, const struct packet *packet,
-					  struct settings *set, struct cpu *cpu, const struct tuple *tuple,
-					  const struct handshake_metadata *metadata, bool requeued)
+/*
+ * Settles a segment that carries a right cookie, or follows one that did, or came round. A global function:
+ * the verifier looks at it once, and not for each of the ways that a frame may be built.
+ */
+__noinline int promote_settle(struct __sk_buff *skb, struct settling *settling)
 {
-	const __u64 hash = tuple_hash(tuple, set->hash_seed);
-	const __u64 isn_tag = used_isn_tag(metadata->client_isn, metadata->server_isn);
-	const bool first = host32(packet->tcp->seq) == metadata->client_isn + 1 &&
-			   host32(packet->tcp->ack_seq) == metadata->server_isn + 1;
-	struct bpf_sock *found = lookup_exact(skb, tuple, packet->is_ipv4, tuple->remote_port);
-	struct tcp_sock *listener;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	const struct handshake_metadata *metadata;
+	struct tcp_sock *listener, *seen;
+	const struct tuple *tuple;
+	struct bpf_sock *found;
 	int used, noted, error;
-	__u64 now_ms;
+	__u64 hash, isn_tag, now_ms;
 	__u32 state;
+	bool first;
 
+	if (!set || !cpu || !settling)
+		return PROMOTE_NEXT;
+	tuple = &settling->tuple;
+	metadata = &settling->metadata;
+	hash = tuple_hash(tuple, set->hash_seed);
+	isn_tag = used_isn_tag(metadata->client_isn, metadata->server_isn);
+	first = settling->seq == metadata->client_isn + 1 && settling->ack == metadata->server_isn + 1;
+	found = lookup_exact(skb, tuple, settling->is_ipv4, tuple->remote_port);
 	if (!found) {
 		COUNT(promote_failed_no_listener);
 		return PROMOTE_NEXT;
@@ -180,15 +187,16 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	state = found->state;
 	if (state == KERNEL_TCP_CLOSE) {
 		bpf_sk_release(found);
-		return promote_closing(skb, packet, requeued);
+		return promote_closing(skb, settling);
 	}
 	if (state != KERNEL_TCP_LISTEN) {
 		bpf_sk_release(found);
 		known_mark(set, hash);
 		if (state == KERNEL_TCP_NEW_SYN_RECV) {
 			/* Segments behind the first one of a batch: to go round behind that is enough. */
-			if (packet->eth && !requeued)
-				return first ? promote_end_other(skb, packet) : promote_requeue(skb);
+			if (settling->may_go_round)
+				return first ? promote_end_other(skb, settling->tcp_offset)
+					     : promote_requeue(skb);
 			/* It would draw an RST. The next one finds the request expired, or ended. */
 			COUNT(promote_dropped_other_handshake);
 			return PROMOTE_DROP;
@@ -206,8 +214,8 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		COUNT(promote_failed_used);
 		return PROMOTE_NEXT;
 	}
-	if (!requeued && (used == USED_TRIED || !first)) {
-		if (packet->eth) {
+	if (!settling->requeued && (used == USED_TRIED || !first)) {
+		if (settling->may_go_round) {
 			bpf_sk_release(found);
 			return promote_requeue(skb);
 		}
@@ -230,18 +238,19 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 		COUNT(promote_failed_no_listener);
 		return PROMOTE_NEXT;
 	}
-	if (listener_leaves_group(listener) && packet->eth && !requeued) {
+	seen = KERNEL_READ_ONLY(listener);
+	if (listener_leaves_group(seen) && settling->may_go_round) {
 		bpf_sk_release(found);
-		return promote_closing(skb, packet, requeued);
+		return promote_closing(skb, settling);
 	}
-	if (listener_queue_full(listener)) {
+	if (listener_queue_full(seen)) {
 		bpf_sk_release(found);
 		COUNT(promote_dropped_queue_full);
 		return PROMOTE_DROP;
 	}
 	/* Noted before it is done: whoever has the same cookie on another CPU at this moment goes round. */
 	noted = used_try(hash, isn_tag, now_ms);
-	if (noted == USED_NOTED_BEFORE && used == USED_NEVER && !requeued && packet->eth) {
+	if (noted == USED_NOTED_BEFORE && used == USED_NEVER && settling->may_go_round) {
 		bpf_sk_release(found);
 		return promote_requeue(skb);
 	}
@@ -251,7 +260,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	state = found->state;
 	bpf_sk_release(found);
 	if (error && state == KERNEL_TCP_CLOSE)
-		return promote_closing(skb, packet, requeued);
+		return promote_closing(skb, settling);
 	if (error) {
 		promote_count_failure(error);
 		return PROMOTE_NEXT;
@@ -264,7 +273,7 @@ static __always_inline int promote_settle(struct __sk_buff *skb, const struct pa
 	/* What comes from now on belongs to a connection; what has passed XDP already, has its metadata. */
 	validated_promote(validated_way(cpu, hash), hash);
 	known_mark(set, hash);
-	promote_record(skb, packet, set, tuple, metadata, now_ms);
+	promote_record(skb, set, settling, now_ms);
 	COUNT(promoted);
 	return PROMOTE_NEXT;
 }
@@ -346,17 +355,17 @@ static __always_inline bool promote_concerns(struct __sk_buff *skb, const struct
 static __noinline int promote_segment(struct __sk_buff *skb, struct settings *set)
 {
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
-	struct handshake_metadata metadata = {};
+	struct settling *settling;
 	struct packet packet = {};
-	struct tuple tuple;
 	enum handed handed;
 	bool requeued, ending;
 
 	if (!cpu)
 		return PROMOTE_NEXT;
+	settling = &cpu->settling;
 	requeued = skb->tc_index == ABI_TC_INDEX_REQUEUED;
 	ending = skb->tc_index == ABI_TC_INDEX_ENDING;
-	handed = promote_metadata(skb, &metadata);
+	handed = promote_metadata(skb, &settling->metadata);
 	if (handed == HANDED_NOTHING && !requeued && !ending && !(set->flags & SETTING_TC_VALIDATES))
 		return PROMOTE_NEXT;
 	if (requeued)
@@ -373,11 +382,24 @@ static __noinline int promote_segment(struct __sk_buff *skb, struct settings *se
 	if (!port_protected(packet.tcp->dest) ||
 	    (tcp_control(packet.tcp) & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
 		return PROMOTE_NEXT;
-	tcp_tuple(&packet, &tuple);
-	if (handed != HANDED_OURS && !promote_validate(skb, &packet, set, cpu, &tuple, &metadata) &&
-	    !requeued)
-		return PROMOTE_NEXT;
-	return promote_settle(skb, &packet, set, cpu, &tuple, &metadata, requeued);
+	tcp_tuple(&packet, &settling->tuple);
+	if (handed != HANDED_OURS &&
+	    !promote_validate(skb, &packet, set, cpu, &settling->tuple, &settling->metadata)) {
+		if (!requeued)
+			return PROMOTE_NEXT;
+		__builtin_memset(&settling->metadata, 0, sizeof(settling->metadata));
+	}
+	settling->seq = host32(packet.tcp->seq);
+	settling->ack = host32(packet.tcp->ack_seq);
+	settling->tcp_offset = (__u32)((void *)packet.tcp - packet.start);
+	settling->is_ipv4 = packet.is_ipv4;
+	settling->requeued = requeued;
+	settling->may_go_round = packet.eth && !requeued;
+	if (packet.eth)
+		__builtin_memcpy(settling->client_mac, packet.eth->h_source, ETH_ALEN);
+	else
+		__builtin_memset(settling->client_mac, 0, ETH_ALEN);
+	return promote_settle(skb, settling);
 }
 
 static __always_inline int promote(struct __sk_buff *skb)
