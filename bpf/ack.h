@@ -17,6 +17,9 @@
 #include "wrapped.h"
 
 enum {
+	/* In front of a TCP header, at most. */
+	ACK_HEADERS = sizeof(struct ethhdr) + VLAN_TAGS * sizeof(struct vlan_tag) + sizeof(struct ipv6hdr) +
+		      IPV6_HEADERS * IPV6_EXTENSION_MAX,
 	FOLLOWING_BYTES = 1 << 16, /* a first flight is not longer than the window that we announced */
 	EARLY_SEGMENTS = 9, /* lost in front of an orphan: the rest of an initial window (RFC 6928) */
 };
@@ -59,23 +62,24 @@ static __always_inline bool ack_intact(struct xdp_md *ctx, const struct packet *
  * segments were lost or overtaken. A stack that had kept SYN-RECEIVED would keep the segment; our listener
  * would reset the client. Does the cookie fit an ISN one to nine segments back?
  */
-static __always_inline bool ack_early(struct claim *claim, __u32 seq, __u32 payload, __u32 service_mss)
+static __always_inline bool ack_early(struct claim *claim, struct orphan *orphan, __u32 service_mss)
 {
 	const __u32 overhead = claim->timestamps ? 12 : 0;
 	struct cookie_options options;
-	__u32 sizes[3];
 
 	cookie_decode(cookie_option_bits(claim->server_isn, claim->timestamps), claim->is_ipv4,
 		      claim->timestamps, &options);
 	/* As long as this one; as our MSS allows; as the client's own says, which is its path's. */
-	sizes[0] = payload;
-	sizes[1] = service_mss - overhead;
-	sizes[2] = options.mss - overhead;
+	orphan->sizes[0] = orphan->payload;
+	orphan->sizes[1] = service_mss - overhead;
+	orphan->sizes[2] = options.mss - overhead;
 	for (int s = 0; s < 3; s++) {
-		if (!sizes[s] || (s && sizes[s] == sizes[0]) || (s == 2 && sizes[2] == sizes[1]))
+		const __u32 size = orphan->sizes[s];
+
+		if (!size || (s && size == orphan->sizes[0]) || (s == 2 && size == orphan->sizes[1]))
 			continue;
 		for (int k = 1; k <= EARLY_SEGMENTS; k++) {
-			claim->client_isn = seq - 1 - k * sizes[s];
+			claim->client_isn = orphan->seq - 1 - k * size;
 			if (claim_judge(claim) == VERDICT_RIGHT)
 				return true;
 		}
@@ -121,21 +125,31 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
  * Whether an orphan bears one of the kernel's own SYN cookies: they leave no trace but the time of the last
  * one, which the listener knows.
  */
-static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct packet *packet,
+static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct orphan *orphan,
 					      const struct tuple *tuple)
 {
-	struct bpf_sock *found = lookup_exact(ctx, tuple, packet->is_ipv4, tuple->remote_port);
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *ip, *tcp;
+	const __u32 ip_offset = orphan->ip_offset, tcp_offset = orphan->tcp_offset;
+	__u32 ip_header = orphan->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	struct bpf_sock *found;
 	bool right = true;
 
+	barrier_var(ip_header); /* read once: it is what is checked */
+	if (ip_offset > ACK_HEADERS || tcp_offset > ACK_HEADERS)
+		return true;
+	ip = data + ip_offset;
+	barrier_var(ip);
+	tcp = data + tcp_offset;
+	barrier_var(tcp);
+	/* They were there when it was taken apart. */
+	if (ip + ip_header > end || tcp + sizeof(struct tcphdr) > end)
+		return true;
+	found = lookup_exact(ctx, tuple, orphan->is_ipv4, tuple->remote_port);
 	if (!found)
 		return false;
 	/* A connection that has come to be just now is let pass as well. */
 	if (found->state == KERNEL_TCP_LISTEN)
-		right = !(packet->is_ipv4
-				  ? bpf_tcp_check_syncookie(found, packet->ipv4, sizeof(struct iphdr),
-							    packet->tcp, sizeof(struct tcphdr))
-				  : bpf_tcp_check_syncookie(found, packet->ipv6, sizeof(struct ipv6hdr),
-							    packet->tcp, sizeof(struct tcphdr)));
+		right = !bpf_tcp_check_syncookie(found, ip, ip_header, tcp, sizeof(struct tcphdr));
 	bpf_sk_release(found);
 	return right;
 }
@@ -192,73 +206,29 @@ static __always_inline bool ack_follows(const struct packet *packet, const struc
 	       seq - way->metadata.client_isn - 1 < FOLLOWING_BYTES;
 }
 
-static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
-				      struct cpu *cpu)
+/*
+ * A segment without a right cookie: of a connection that is known, or is found now, or of none. A function
+ * of its own, which knows of the frame no more than is in cpu->orphan: the verifier need not look at it for
+ * each way that a frame may be built.
+ */
+static __noinline int ack_decide_orphan(struct xdp_md *ctx, const struct service *service,
+					struct settings *set, struct cpu *cpu)
 {
-	struct handshake_metadata metadata;
-	struct validated *way;
-	struct service *service;
+	struct orphan *orphan = &cpu->orphan;
 	struct claim *claim = &cpu->claim;
-	struct tuple tuple;
-	__u32 payload, state, seq;
-	__u64 hash;
-	bool held;
-	int verdict;
+	const struct tuple *tuple = &claim->tuple;
+	const __u64 hash = orphan->hash;
+	const int verdict = orphan->verdict;
+	const bool held = orphan->held && !known_stale(cpu, hash);
+	__u32 state;
 
-	tcp_tuple(packet, &tuple);
-	hash = tuple_hash(&tuple, set->hash_seed);
-	held = known(set, hash);
-	/* What is settled is known: a flood need not wait for its notes. */
-	if (held && known_is_settled(known_note(set, hash), hash)) {
-		COUNT(ack_known);
-		return XDP_PASS;
-	}
-	seq = host32(packet->tcp->seq);
-	/* The same cookie once more, or what follows it: as a rule right behind it. */
-	way = validated_way(cpu, hash);
-	if (ack_follows(packet, way, hash, seq, clock_tick_ms(cpu))) {
-		if (!ack_intact(ctx, packet, cpu, way->checksum_partial))
-			return XDP_PASS;
-		metadata = way->metadata;
-		if (seq == metadata.client_isn + 1)
-			COUNT(ack_validated);
-		else
-			COUNT(ack_following);
-		return ack_hand_over(ctx, &metadata, set);
-	}
-	service = service_find(ctx->ingress_ifindex, packet->vlan, &tuple);
-	if (segment_is_wrapped(packet, service))
-		return segment_wrapped(ctx);
-	if (!service || !tcp_header_fits(packet))
-		return XDP_PASS;
-	payload = packet->tcp_length - packet_tcp_header(packet);
-	if (!claim_of(ctx, true, claim, packet, &tuple, service, set, cpu))
-		return XDP_PASS;
-
-	verdict = claim_judge_service(claim);
-	if (verdict == VERDICT_RIGHT) {
-		if (!ack_intact(ctx, packet, cpu, service->checksum_partial))
-			return XDP_PASS;
-		claim_metadata(claim, &metadata);
-		way->hash = hash;
-		way->at_ms = claim->now_ms;
-		way->vlan = packet->vlan;
-		way->checksum_partial = service->checksum_partial;
-		way->metadata = metadata;
-		COUNT(ack_validated);
-		if (event_wanted(set, claim->now_ms, &tuple))
-			xdp_event(ctx, EVENT_ACK);
-		return ack_hand_over(ctx, &metadata, set);
-	}
-
-	held = held && !known_stale(cpu, hash);
 	/* A tuple that is known and no longer held is one to try cookies on, too: a look now and then. */
 	if (held && (claim->timestamps || ++cpu->known_plain % FORGING_SAMPLE)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
 
-	state = lookup_state(ctx, &tuple, packet->is_ipv4);
+	state = lookup_state(ctx, tuple, orphan->is_ipv4);
 	if (held) {
 		if (state == KERNEL_TCP_LISTEN)
 			forging_note(cpu, set, claim->now_ms, FORGING_SAMPLE);
@@ -275,19 +245,88 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		return XDP_PASS;
 	}
 	/* Twenty-seven hashes: not for a flood, of which guard drops all the same. */
-	if (payload && verdict == VERDICT_WRONG && !guard_is_on(service, set, clock_coarse_ms()) &&
-	    ack_early(claim, seq, payload, service->synack.mss)) {
+	if (orphan->payload && verdict == VERDICT_WRONG && !guard_is_on(service, set, clock_coarse_ms()) &&
+	    ack_early(claim, orphan, service->synack.mss)) {
 		COUNT(ack_dropped_early);
 		return XDP_DROP;
 	}
-	claim->client_isn = seq - 1;
+	claim->client_isn = orphan->seq - 1;
 	if (!claim->timestamps && verdict != VERDICT_REFUSED)
 		forging_note(cpu, set, claim->now_ms, 1);
 	ack_count_rejected(claim, verdict, clock_epoch(cpu, set, claim->now_ms));
-	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, packet, &tuple))
+	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, orphan, tuple))
 		return XDP_PASS;
 	COUNT(ack_dropped_guard);
 	return XDP_DROP;
+}
+
+static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet, struct settings *set,
+				      struct cpu *cpu)
+{
+	struct validated *way;
+	struct service *service;
+	struct claim *claim = &cpu->claim;
+	struct tuple *tuple = &claim->tuple;
+	struct orphan *orphan;
+	__u32 payload, seq;
+	__u64 hash;
+	bool held;
+	int verdict;
+
+	tcp_tuple(packet, tuple);
+	hash = tuple_hash(tuple, set->hash_seed);
+	held = known(set, hash);
+	/* What is settled is known: a flood need not wait for its notes. */
+	if (held && known_is_settled(known_note(set, hash), hash)) {
+		COUNT(ack_known);
+		return XDP_PASS;
+	}
+	seq = host32(packet->tcp->seq);
+	/* The same cookie once more, or what follows it: as a rule right behind it. */
+	way = validated_way(cpu, hash);
+	if (ack_follows(packet, way, hash, seq, clock_tick_ms(cpu))) {
+		if (!ack_intact(ctx, packet, cpu, way->checksum_partial))
+			return XDP_PASS;
+		if (seq == way->metadata.client_isn + 1)
+			COUNT(ack_validated);
+		else
+			COUNT(ack_following);
+		return ack_hand_over(ctx, &way->metadata, set);
+	}
+	service = service_find(ctx->ingress_ifindex, packet->vlan, tuple);
+	if (segment_is_wrapped(packet, service))
+		return segment_wrapped(ctx);
+	if (!service || !tcp_header_fits(packet))
+		return XDP_PASS;
+	payload = packet->tcp_length - packet_tcp_header(packet);
+	if (!claim_of(ctx, true, claim, packet, tuple, service, set, cpu))
+		return XDP_PASS;
+
+	verdict = claim_judge_service(claim);
+	if (verdict == VERDICT_RIGHT) {
+		if (!ack_intact(ctx, packet, cpu, service->checksum_partial))
+			return XDP_PASS;
+		claim_metadata(claim, &way->metadata);
+		way->hash = hash;
+		way->at_ms = claim->now_ms;
+		way->vlan = packet->vlan;
+		way->checksum_partial = service->checksum_partial;
+		COUNT(ack_validated);
+		if (event_wanted(set, claim->now_ms, tuple))
+			xdp_event(ctx, EVENT_ACK);
+		return ack_hand_over(ctx, &way->metadata, set);
+	}
+
+	orphan = &cpu->orphan;
+	orphan->hash = hash;
+	orphan->seq = seq;
+	orphan->payload = payload;
+	orphan->verdict = verdict;
+	orphan->ip_offset = packet->ip_offset;
+	orphan->tcp_offset = (__u32)((void *)packet->tcp - packet->start);
+	orphan->is_ipv4 = packet->is_ipv4;
+	orphan->held = held;
+	return ack_decide_orphan(ctx, service, set, cpu);
 }
 
 #endif

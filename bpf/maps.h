@@ -162,6 +162,23 @@ struct settling {
 	__u8 pad[7];
 };
 
+/*
+ * A segment with ACK whose cookie is not right (ack.h): what must be known of it beside struct claim. Host
+ * order.
+ */
+struct orphan {
+	__u64 hash; /* of the tuple */
+	__u32 seq;
+	__u32 payload;	/* bytes of it */
+	__u32 sizes[3]; /* of the segments that may be missing in front of it (ack_early()) */
+	__s32 verdict;	/* enum verdict */
+	__u32 ip_offset;
+	__u32 tcp_offset;
+	__u8 is_ipv4;
+	__u8 held; /* known_tuples knows it */
+	__u8 pad[2];
+};
+
 /* A TCP header with its options, copied out of the packet (tcp.h). */
 struct tcp_header_copy {
 	struct tcp_options_walk walk;
@@ -269,6 +286,7 @@ struct cpu {
 	struct lately lately[LATELY_WAYS];
 	struct validated validated[VALIDATED_WAYS];
 	struct settling settling;
+	struct orphan orphan;
 	__u32 stale[STALE_WAYS]; /* tuples that known_tuples knows and the stack does not hold (known.h) */
 	struct tcp_header_copy header;
 	struct claim claim;
