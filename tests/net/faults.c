@@ -1449,6 +1449,7 @@ CASE("detach of another layout waits, and meanwhile it is detached, or attached 
      "build")
 {
 	struct wire *wire = wire_open(product.pair.client, CLIENT_IF);
+	int64_t started = 0;
 	pid_t waiting, own;
 	struct hand hand;
 	int fd;
@@ -1472,6 +1473,7 @@ CASE("detach of another layout waits, and meanwhile it is detached, or attached 
 		if (i)
 			break;
 		waiting = detach_start();
+		started = now_ms();
 		/* However long it takes to attach. Not while it has the lock, which nobody else would get.
 		 */
 		REQUIRE(!kill(-waiting, SIGSTOP));
@@ -1481,6 +1483,9 @@ CASE("detach of another layout waits, and meanwhile it is detached, or attached 
 			REQUIRE(!kill(-waiting, SIGSTOP));
 		}
 	}
+	/* It has waited long enough for what it found, two epochs, and ends as soon as it may go on. */
+	while (now_ms() - started < 5000)
+		nap();
 	hand = hand_new(wire, 6, client_port++, SERVER_IP4, PORT, true);
 	REQUIRE(hand_syn(&hand));
 	own = netns_spawn(product.pair.server, "/dev/null", OTHER " detach --all --pin-path %s",

@@ -29,8 +29,13 @@
 enum {
 	PROGRAMS_MAX = 32,
 	LINE_MAX = 256,
+	LOG_SIZE = 4096,
 	SIZES = 3,
 	GROWTH_PERCENT = 10,
+	LOG_STATS = 4,	     /* kernel: include/linux/bpf_verifier.h:BPF_LOG_STATS */
+	LARGE = 30000,	     /* instructions verified: for fewer, what else there is to do counts */
+	LOADS = 5,	     /* of which the quickest counts */
+	DEARER_AT_MOST = 25, /* tenths: an instruction of one program than of another */
 };
 
 static const char *const size_names[SIZES] = { "instructions verified", "bytes of BPF",
@@ -39,6 +44,7 @@ static const char *const size_names[SIZES] = { "instructions verified", "bytes o
 struct program {
 	char name[64];
 	long size[SIZES];
+	long verified_us;
 };
 
 static struct program programs[PROGRAMS_MAX];
@@ -62,17 +68,28 @@ static void find_platform(void)
 static void measure(void)
 {
 	struct bpf_object *object = bpf_object__open_file(OBJECT, NULL);
+	static char logs[PROGRAMS_MAX][LOG_SIZE];
 	struct bpf_program *program;
 
-	REQUIRE(object && !bpf_object__load(object), "loading " OBJECT ": %s", strerror(errno));
+	REQUIRE(object, OBJECT ": %s", strerror(errno));
+	count = 0;
+	bpf_object__for_each_program(program, object)
+	{
+		REQUIRE(count < PROGRAMS_MAX);
+		bpf_program__set_log_buf(program, logs[count++], LOG_SIZE);
+		bpf_program__set_log_level(program, LOG_STATS);
+	}
+	REQUIRE(!bpf_object__load(object), "loading " OBJECT ": %s", strerror(errno));
 	count = 0;
 	bpf_object__for_each_program(program, object)
 	{
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
+		const char *time = strstr(logs[count], "verification time ");
 		struct program *it = &programs[count++];
 
-		REQUIRE(count <= PROGRAMS_MAX);
+		REQUIRE(time && sscanf(time, "verification time %ld usec", &it->verified_us) == 1,
+			"the kernel does not tell how long it took: %s", logs[count - 1]);
 		REQUIRE(!bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length));
 		snprintf(it->name, sizeof(it->name), "%s", bpf_program__name(program));
 		it->size[0] = info.verified_insns;
@@ -177,6 +194,41 @@ CASE("no program has grown by more than a tenth since its baseline")
 	}
 	if (file)
 		fclose(file);
+}
+
+/*
+ * An instruction costs the verifier a microsecond or so, unless it is one of those for which it searches
+ * the names of all the kernel's types (kernel.h: KERNEL_READ_ONLY()): then a third of a millisecond, which
+ * no count of instructions shows, and which made attach take three seconds.
+ */
+CASE("no program's instructions take the verifier far longer than another's")
+{
+	long quickest[PROGRAMS_MAX];
+	double least = 0;
+
+	for (int load = 0; load < LOADS; load++) {
+		measure();
+		for (int i = 0; i < count; i++)
+			if (!load || programs[i].verified_us < quickest[i])
+				quickest[i] = programs[i].verified_us;
+	}
+	for (int i = 0; i < count; i++) {
+		const double each = (double)quickest[i] / (double)programs[i].size[0];
+
+		if (programs[i].size[0] >= LARGE && (!least || each < least))
+			least = each;
+	}
+	REQUIRE(least > 0, "no program is large");
+	for (int i = 0; i < count; i++) {
+		const double each = (double)quickest[i] / (double)programs[i].size[0];
+
+		if (programs[i].size[0] < LARGE)
+			continue;
+		printf("# %s: %ld ms, %.2f us an instruction\n", programs[i].name, quickest[i] / 1000,
+		       each);
+		EXPECT(each * 10 <= least * DEARER_AT_MOST, "%s: %.2f us an instruction, another one %.2f",
+		       programs[i].name, each, least);
+	}
 }
 
 int main(int argc, char **argv)
