@@ -176,7 +176,7 @@ struct orphan {
 	__u32 tcp_offset;
 	__u8 is_ipv4;
 	__u8 held; /* known_tuples knows it */
-	__u8 pad[2];
+	__u8 pad[6];
 };
 
 /* A TCP header with its options, copied out of the packet (tcp.h). */

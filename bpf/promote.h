@@ -202,7 +202,7 @@ __noinline int promote_settle(struct __sk_buff *skb, struct settling *settling)
 			return PROMOTE_DROP;
 		}
 		if (state != KERNEL_TCP_TIME_WAIT)
-			used_made(hash);
+			used_made(hash, clock_coarse_ms());
 		COUNT(promote_connected);
 		return PROMOTE_NEXT;
 	}

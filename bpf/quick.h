@@ -20,6 +20,7 @@
 #include "lookup.h"
 #include "own.h"
 #include "tcp.h"
+#include "used.h"
 #include "validate.h"
 
 enum {
@@ -321,8 +322,8 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 /*
  * A segment with ACK: XDP_PASS if its connection is established, of which the note of its tuple is proof
  * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked. Or if
- * this CPU promoted it just now and the stack has made the connection, of which the server's first segment
- * is still to leave. With the socket there, the cookie of a client's first data need not be judged again.
+ * this CPU has promoted one of its tuple and the stack has a socket for it, as before the server's first
+ * segment leaves: then the cookie of a client's first data need not be judged again.
  */
 static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const bool is_ipv4)
 {
@@ -352,8 +353,12 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const
 	if (!validated_promoted(validated_way(cpu, hash), hash) || !known(set, hash))
 		return UNUSUAL;
 	state = lookup_state(ctx, &tuple, is_ipv4);
-	if (!state || state == KERNEL_TCP_LISTEN || state == KERNEL_TCP_NEW_SYN_RECV)
+	/* In CLOSE it may be a listener that closes at this moment: promote_closing() sees to that. */
+	if (!state || state == KERNEL_TCP_LISTEN || state == KERNEL_TCP_NEW_SYN_RECV ||
+	    state == KERNEL_TCP_CLOSE)
 		return UNUSUAL;
+	if (state != KERNEL_TCP_TIME_WAIT)
+		used_made(hash, clock_tick_ms(cpu));
 	COUNT(ack_known);
 	return XDP_PASS;
 }
@@ -370,8 +375,8 @@ __noinline int quick_segment_ipv6(struct xdp_md *ctx, __u32 offset)
 
 /*
  * What most frames are: not TCP, or to a port that is not protected, or a connection's, or a flood's SYN.
- * The first two and, where its note says so, the third are passed; the last is answered. UNUSUAL: any
- * other.
+ * The first two and, where its note or its socket says so, the third are passed; the last is answered.
+ * UNUSUAL: any other.
  */
 static __always_inline int quick(struct xdp_md *ctx)
 {

@@ -73,9 +73,11 @@ static __always_inline struct tcp_sock *service_listener_or_forget(struct servic
 								   __u32 ifindex, const struct tuple *tuple,
 								   bool is_ipv4)
 {
+	const struct tcp_sock *before = service->listener;
 	struct tcp_sock *listener = service_listener(service, set, ifindex, tuple, is_ipv4);
 
-	if (!listener && service->listener)
+	/* Not one that another CPU has just learned. */
+	if (!listener && before && service->listener == before)
 		service->listener = NULL;
 	return listener;
 }

@@ -80,7 +80,7 @@ static __always_inline struct connection *track_leaving(struct settings *set, co
 	begins = connection && connection->state == CONNECTION_PROMOTED;
 	/* In a full table the entry may be missing, or that of an earlier connection. */
 	if (begins || set->flags & SETTING_CONNECTIONS_FULL)
-		used_made(hash);
+		used_made(hash, clock_coarse_ms());
 	/* Of any connection's first segments, ours or not: it is established, or has been. */
 	if (!closing)
 		known_settle(set, note, hash);
@@ -145,7 +145,7 @@ static __always_inline void track_reset(struct sock *sk)
 
 	if (!track_socket(sk, &tracked))
 		return;
-	used_made(tracked.hash);
+	used_made(tracked.hash, clock_ms());
 	if (tracked.connection && tracked.connection->state == CONNECTION_PROMOTED)
 		tracked.connection->state = CONNECTION_ESTABLISHED;
 }
@@ -168,7 +168,7 @@ static __always_inline void track_gone(struct sock *sk)
 		return;
 	/* Also one that never said a word. */
 	if (connection->state == CONNECTION_PROMOTED)
-		used_made(tracked.hash);
+		used_made(tracked.hash, clock_ms());
 	if (connection->state != CONNECTION_CLOSED)
 		track_forget(tracked.note, &tracked.tuple);
 }

@@ -9,8 +9,9 @@
  * handshake's ISNs, finds them; the pair with more room takes the cookie. So as long as four fifths of all
  * ways are enough, none is forgotten before its time (tests/unit/known.c); above that the oldest ones are.
  *
- * Until the first ways of its first bucket have been taken once, a tuple's cookies are all there: the table
- * is much larger than the processor's caches, and as a rule one line of it is enough to look at.
+ * While the first ways of its first bucket are not all taken, a tuple's cookies are put there: the table is
+ * much larger than the processor's caches, and up to some thousand connections a second one line of it is
+ * enough to look at, as a rule.
  */
 #ifndef XDPH_USED_H
 #define XDPH_USED_H
@@ -34,7 +35,7 @@ enum {
 	USED_PAIR = 2,
 	USED_BUCKETS = 2 * USED_PAIR,
 	USED_PLACES = USED_BUCKETS * USED_WAYS,
-	USED_ALONE = 5, /* ways of the first bucket that are taken before the others are */
+	USED_ALONE = 5, /* ways of the first bucket that are taken before those of others are */
 };
 
 static __always_inline __u64 used_tuple_tag(__u64 hash)
@@ -59,16 +60,6 @@ static __always_inline struct used_bucket *used_bucket(const struct settings *se
 	return bpf_map_lookup_elem(&used_cookies, &index);
 }
 
-/*
- * Whether the first ways of a bucket have not been taken all. They are taken in their order, and none
- * becomes empty again, so the last of them tells. Then no cookie is in the tuple's buckets behind this one,
- * if this is its first or the first of the second pair.
- */
-static __always_inline bool used_first_alone(const struct used_bucket *bucket)
-{
-	return !bucket->way[USED_ALONE - 1];
-}
-
 /* What follows are global functions, so that the verifier looks at each of them once. */
 
 /* For how long a way has been taken, in its units, and one more: another CPU's clock may be a little ahead.
@@ -78,10 +69,40 @@ static __always_inline __u32 used_age(__u64 way, __u64 now_ms)
 	return ((now_ms >> 10) + 1 - (way >> USED_TIME_SHIFT)) & USED_TIME_MASK;
 }
 
+/* A cookie lives two epochs at the most; one unit more for the rounding. */
+static __always_inline __u32 used_life(const struct settings *set)
+{
+	return (2 * set->epoch_ms >> 10) + 2;
+}
+
 static __always_inline int used_expired(const struct settings *set, __u64 way, __u64 now_ms)
 {
-	/* A cookie lives two epochs at the most; one unit more for the rounding. */
-	return used_age(way, now_ms) > (2 * set->epoch_ms >> 10) + 2;
+	return used_age(way, now_ms) > used_life(set);
+}
+
+/*
+ * Whether a cookie is to be put in this bucket, the first one of a pair, and in none behind it: the ways
+ * are taken in their order, and not all of the first ones are.
+ */
+static __always_inline bool used_alone(const struct settings *set, const struct used_bucket *bucket,
+				       __u64 now_ms)
+{
+	const __u64 last = bucket->way[USED_ALONE - 1];
+
+	return !last || used_expired(set, last, now_ms);
+}
+
+/*
+ * Whether no cookie that is still good lies behind this bucket, the first one of a pair. When one was put
+ * there, the last of the first ways was taken by one that was good, so for two lives from then on this one
+ * is no older.
+ */
+static __always_inline bool used_none_behind(const struct settings *set, const struct used_bucket *bucket,
+					     __u64 now_ms)
+{
+	const __u64 last = bucket->way[USED_ALONE - 1];
+
+	return !last || used_age(last, now_ms) > 2 * used_life(set);
 }
 
 /* Whether the cookie of this handshake has been tried, or has made its connection. */
@@ -107,7 +128,7 @@ __noinline int used_look(__u64 hash, __u64 isn_tag, __u64 now_ms)
 			    !used_expired(set, way, now_ms))
 				return way & USED_MADE ? USED_CONNECTED : USED_TRIED;
 		}
-		if (!(n % USED_PAIR) && used_first_alone(bucket))
+		if (!(n % USED_PAIR) && used_none_behind(set, bucket, now_ms))
 			break;
 	}
 	return USED_NEVER;
@@ -159,27 +180,39 @@ __noinline int used_oldest(__u64 hash, int n, __u64 now_ms, __u32 turn)
 	return oldest;
 }
 
-/* Takes a free way of a bucket. Returns 0 if there is none. */
+enum used_taken {
+	USED_NO_ROOM,
+	USED_TAKEN,
+	USED_TAKEN_BEFORE, /* by another CPU, for the same cookie */
+};
+
+/* Takes a free way of a bucket. Yields enum used_taken. */
 __noinline int used_take(__u64 hash, int n, __u64 way, __u64 now_ms)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct used_bucket *bucket;
 
 	if (!set)
-		return 0;
+		return USED_NO_ROOM;
 	bucket = used_bucket(set, hash, n);
 	if (!bucket)
-		return 0;
+		return USED_NO_ROOM;
 	for (int i = 0; i < USED_WAYS; i++) {
 		barrier_var(i);
-		__u64 old = bucket->way[i];
+		__u64 old = bucket->way[i], found;
 
-		if (old && !used_expired(set, old, now_ms))
+		if (old && !used_expired(set, old, now_ms)) {
+			if (old >> USED_ISN_SHIFT == way >> USED_ISN_SHIFT)
+				return USED_TAKEN_BEFORE;
 			continue;
-		if (__sync_val_compare_and_swap(&bucket->way[i], old, way) == old)
-			return 1;
+		}
+		found = __sync_val_compare_and_swap(&bucket->way[i], old, way);
+		if (found == old)
+			return USED_TAKEN;
+		if (found >> USED_ISN_SHIFT == way >> USED_ISN_SHIFT)
+			return USED_TAKEN_BEFORE;
 	}
-	return 0;
+	return USED_NO_ROOM;
 }
 
 /* Notes that a cookie is tried. */
@@ -190,19 +223,24 @@ __noinline int used_try(__u64 hash, __u64 isn_tag, __u64 now_ms)
 			  (now_ms >> 10 & USED_TIME_MASK) << USED_TIME_SHIFT;
 	const __u32 turn = now_ms;
 	struct used_bucket *bucket;
-	int first, oldest = 0;
+	int first, taken, oldest = 0;
 	__u32 place;
 
 	/* The moment that is noted then is the first trial's: until the cookie is over, it holds. */
 	if (!set || used_look(hash, isn_tag, now_ms) != USED_NEVER)
 		return USED_NOTED_BEFORE;
 	bucket = used_bucket(set, hash, 0);
-	if (bucket && used_first_alone(bucket) && used_take(hash, 0, way, now_ms))
-		return USED_NOTED;
+	if (bucket && used_alone(set, bucket, now_ms)) {
+		taken = used_take(hash, 0, way, now_ms);
+		if (taken)
+			return taken == USED_TAKEN ? USED_NOTED : USED_NOTED_BEFORE;
+	}
 	first = used_room(hash, 1, now_ms) > used_room(hash, 0, now_ms) ? USED_PAIR : 0;
-	for (int n = 0; n < USED_BUCKETS; n++)
-		if (used_take(hash, n ^ first, way, now_ms))
-			return USED_NOTED;
+	for (int n = 0; n < USED_BUCKETS; n++) {
+		taken = used_take(hash, n ^ first, way, now_ms);
+		if (taken)
+			return taken == USED_TAKEN ? USED_NOTED : USED_NOTED_BEFORE;
+	}
 	for (int n = 0; n < USED_BUCKETS; n++) {
 		int at = used_oldest(hash, n, now_ms, turn);
 
@@ -221,7 +259,7 @@ __noinline int used_try(__u64 hash, __u64 isn_tag, __u64 now_ms)
  * The connection of @hash's tuple exists: whatever was tried on this tuple has made it. An older trial of
  * the same tuple that was dropped counts as made as well: the client has moved on from it.
  */
-__noinline int used_made(__u64 hash)
+__noinline int used_made(__u64 hash, __u64 now_ms)
 {
 	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 
@@ -241,7 +279,7 @@ __noinline int used_made(__u64 hash)
 			if (way >> USED_TUPLE_SHIFT == used_tuple_tag(hash) && !(way & USED_MADE))
 				__sync_fetch_and_or(&bucket->way[i], USED_MADE);
 		}
-		if (!(n % USED_PAIR) && used_first_alone(bucket))
+		if (!(n % USED_PAIR) && used_none_behind(set, bucket, now_ms))
 			break;
 	}
 	return 0;

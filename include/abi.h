@@ -15,7 +15,7 @@
 
 enum abi {
 	/* Layout of maps, metadata and cookies. A loader replaces programs only over maps of its own. */
-	ABI_LAYOUT = 9,
+	ABI_LAYOUT = 10,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
@@ -241,7 +241,8 @@ enum used {
 	/*
 	 * One way: | tuple tag 16 | ISN tag 32 | moment of promotion, in units of 1024 ms, 15 | made 1 |
 	 * Handshakes of one tuple have the first in common: that a fresh cookie is not taken for an earlier
-	 * one is the second's to see to.
+	 * one is the second's to see to. The first need only tell tuples apart whose ways lie in one bucket: a
+	 * cookie that was tried is taken for made where it does not, once in 65536 times.
 	 */
 	USED_MADE = 1,
 	USED_TIME_SHIFT = 1,

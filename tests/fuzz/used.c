@@ -84,9 +84,9 @@ static void try_cookie(unsigned int connection, __u64 hash, __u64 isn, __u64 now
 	model[connection].made = model[connection].made_perhaps = false;
 }
 
-static void make_cookies(unsigned int connection, __u64 hash)
+static void make_cookies(unsigned int connection, __u64 hash, __u64 now_ms)
 {
-	used_made(hash);
+	used_made(hash, now_ms);
 	model[connection].made |= model[connection].tried_ms != 0;
 	for (unsigned int i = 0; i < CONNECTIONS; i++)
 		if (i != connection && used_tuple_tag(hash_of(i)) == used_tuple_tag(hash))
@@ -104,7 +104,7 @@ static void step(struct input *input, __u64 *now_ms)
 	case 0:
 	case 1:
 	case 2: try_cookie(c, hash, isn, *now_ms); break;
-	case 3: make_cookies(c, hash); break;
+	case 3: make_cookies(c, hash, *now_ms); break;
 	case 4: *now_ms += draw_number(input, 2); break;
 	case 5:
 		known_mark(&settings, hash);

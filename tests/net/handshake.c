@@ -329,6 +329,34 @@ CASE("final ACK and first segment lost: no RST, the retransmission promotes")
 	end(&bench);
 }
 
+/*
+ * A SYN, not yet sent, on a tuple that has had a connection, which was promoted by this CPU and ended by
+ * its client's reset.
+ */
+static struct hand used_before(struct bench *bench, const struct variant *v)
+{
+	struct hand hand = answered(bench, v);
+	struct tcp_spec first = hand_data(&hand, 0, "x", 1), reset = hand.spec;
+	struct tcp_frame ack;
+	char byte;
+	int fd;
+
+	/* The server's ACK shows that the connection is established. */
+	wire_send(bench->wire, &first);
+	fd = tcp_accept(bench->listener, 1000);
+	REQUIRE(fd >= 0, "%s: not accepted", v->name);
+	EXPECT(wire_recv_flags(bench->wire, &hand.spec, ACK, SYN | RST, 1000, &ack), "%s", v->name);
+	EXPECT_EQ(tcp_read(fd, &byte, 1, 1000), 1, "%s", v->name);
+	reset.seq++;
+	reset.flags = RST;
+	wire_send(bench->wire, &reset);
+	EXPECT(WAIT_FOR(tcp_is_reset(fd), 1000), "%s", v->name);
+	close(fd);
+	hand = hand_new(bench->wire, 7, hand.spec.sport, v->server, PORT, v->timestamps);
+	hand.spec.seq += 1000000;
+	return hand;
+}
+
 CASE("the same on a tuple that was used before: the filter still knows it, and must not be believed")
 {
 	struct bench bench;
@@ -336,29 +364,9 @@ CASE("the same on a tuple that was used before: the filter still knows it, and m
 	begin(&bench, "--port 8080 --canary once", 0);
 	EACH_VARIANT(v)
 	{
-		struct hand hand = answered(&bench, v);
-		struct tcp_spec reset, first, second;
-		struct tcp_frame ack;
-		char byte;
-		int fd;
+		struct hand hand = used_before(&bench, v);
+		struct tcp_spec first, second;
 
-		/* The server's ACK shows that the connection is established. */
-		first = hand_data(&hand, 0, "x", 1);
-		wire_send(bench.wire, &first);
-		fd = tcp_accept(bench.listener, 1000);
-		REQUIRE(fd >= 0, "%s: not accepted", v->name);
-		EXPECT(wire_recv_flags(bench.wire, &hand.spec, ACK, SYN | RST, 1000, &ack), "%s", v->name);
-		EXPECT_EQ(tcp_read(fd, &byte, 1, 1000), 1, "%s", v->name);
-		reset = hand.spec;
-		reset.seq++;
-		reset.flags = RST;
-		wire_send(bench.wire, &reset);
-		EXPECT(WAIT_FOR(tcp_is_reset(fd), 1000), "%s", v->name);
-		close(fd);
-
-		bench.client_port--;
-		hand = hand_new(bench.wire, 7, bench.client_port++, v->server, PORT, v->timestamps);
-		hand.spec.seq += 1000000;
 		REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
 		first = hand_data(&hand, 0, "0123456789", 10);
 		second = hand_data(&hand, 10, "abcdefghij", 10);
@@ -629,21 +637,27 @@ CASE("the service's window scale changes between SYN-ACK and ACK: the connection
 	end(&bench);
 }
 
-CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is the connection")
+/* @used: on tuples that have had a connection of the driver's making. */
+static void expect_first_taken(bool used)
 {
 	struct bench bench;
 
 	begin(&bench, "--port 8080 --canary once", 0);
 	EACH_VARIANT(v)
 	{
-		struct hand hand = answered(&bench, v), again = hand;
+		struct hand hand = used ? used_before(&bench, v) : answered(&bench, v), again = hand;
 		long long before = counter(&bench.product, "promote_ended_other_handshake");
-		struct tcp_spec data = hand_data(&hand, 0, "hello", 5);
-		struct tcp_spec more = hand_data(&hand, 5, " again", 6);
+		struct tcp_spec data, more;
 		struct tcp_frame second;
 
+		if (used) {
+			REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
+		} else {
+			again = hand_new(bench.wire, 7, hand.spec.sport, v->server, PORT, v->timestamps);
+		}
+		data = hand_data(&hand, 0, "hello", 5);
+		more = hand_data(&hand, 5, " again", 6);
 		/* The very same SYN once more, which now goes to the stack: it holds SYN-RECEIVED then. */
-		again = hand_new(bench.wire, 7, hand.spec.sport, v->server, PORT, v->timestamps);
 		product_must(&bench.product, "set *:8080 policy=shadow");
 		wire_send(bench.wire, &again.spec);
 		EXPECT(wire_recv_flags(bench.wire, &again.spec, SYN | ACK, RST, 2000, &second),
@@ -668,6 +682,16 @@ CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is 
 		tcp_accept_all(bench.listener);
 	}
 	end(&bench);
+}
+
+CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken: it is the connection")
+{
+	expect_first_taken(false);
+}
+
+CASE("a SYN answered, its retransmission passed, the first SYN-ACK taken, on a tuple that was used before")
+{
+	expect_first_taken(true);
 }
 
 /*

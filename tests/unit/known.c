@@ -397,7 +397,7 @@ CASE("a cookie that was tried, and then made its connection, is known as such fo
 		REQUIRE(used_try(hash, tag, start) == USED_NOTED, "%u", n);
 		REQUIRE(used_look(hash, tag, start) == USED_TRIED, "%u", n);
 		if (n & 1)
-			used_made(hash);
+			used_made(hash, start);
 	}
 	for (uint32_t n = 0; n < CONNECTIONS; n++) {
 		const __u64 hash = hash_of(random_ipv4, 1, n);
@@ -429,7 +429,7 @@ CASE("a cookie tried again keeps one way, and made means all that was tried on t
 		ways += !!used_cookies[hash & settings.used_mask].way[i];
 	EXPECT_EQ(ways, 1);
 	EXPECT_EQ(used_try(hash, second, 1000000), USED_NOTED);
-	used_made(hash);
+	used_made(hash, 1000000);
 	EXPECT_EQ(used_look(hash, first, 1000000), USED_CONNECTED);
 	EXPECT_EQ(used_look(hash, second, 1000000), USED_CONNECTED);
 	EXPECT_EQ(used_look(hash_of(random_ipv4, 1, 2), first, 1000000), USED_NEVER);
@@ -443,7 +443,7 @@ CASE("of 134 million fresh handshakes on a tuple whose cookie was used up, none 
 
 	used_empty();
 	EXPECT_EQ(used_try(hash, used_isn_tag(1, 2), 1000000), USED_NOTED);
-	used_made(hash);
+	used_made(hash, 1000000);
 	for (uint32_t n = 0; n < 1U << 27; n++) {
 		state ^= state << 13;
 		state ^= state >> 7;
@@ -469,7 +469,7 @@ static unsigned int used_stream(maker make, uint32_t a_second, uint32_t seconds,
 		const __u64 hash = hash_of(make, 1, n), now = start + n / (a_second / 1000);
 
 		evicted += used_try(hash, used_isn_tag(n, ~n), now) == USED_GAVE_WAY;
-		used_made(hash);
+		used_made(hash, now);
 		if (n < back)
 			continue;
 		if (!EXPECT_EQ(used_look(hash_of(make, 1, n - back), used_isn_tag(n - back, ~(n - back)),
