@@ -241,8 +241,8 @@ enum used {
 	/*
 	 * One way: | tuple tag 16 | ISN tag 32 | moment of promotion, in units of 1024 ms, 15 | made 1 |
 	 * Handshakes of one tuple have the first in common: that a fresh cookie is not taken for an earlier
-	 * one is the second's to see to. The first need only tell tuples apart whose ways lie in one bucket: a
-	 * cookie that was tried is taken for made where it does not, once in 65536 times.
+	 * one is the second's to see to. The first need only tell tuples apart whose ways lie in one
+	 * bucket: a cookie that was tried is taken for made where it does not, once in 65536 times.
 	 */
 	USED_MADE = 1,
 	USED_TIME_SHIFT = 1,
