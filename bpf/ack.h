@@ -126,11 +126,11 @@ static __always_inline void ack_count_rejected(struct claim *claim, int verdict,
  * one, which the listener knows.
  */
 static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct orphan *orphan,
-					      const struct tuple *tuple)
+					      const struct claim *claim)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *ip, *tcp;
 	const __u32 ip_offset = orphan->ip_offset, tcp_offset = orphan->tcp_offset;
-	__u32 ip_header = orphan->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 ip_header = claim->is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct bpf_sock *found;
 	bool right = true;
 
@@ -144,7 +144,7 @@ static __always_inline bool ack_kernel_cookie(struct xdp_md *ctx, const struct o
 	/* They were there when it was taken apart. */
 	if (ip + ip_header > end || tcp + sizeof(struct tcphdr) > end)
 		return true;
-	found = lookup_exact(ctx, tuple, orphan->is_ipv4, tuple->remote_port);
+	found = lookup_exact(ctx, &claim->tuple, claim->is_ipv4, claim->tuple.remote_port);
 	if (!found)
 		return false;
 	/* A connection that has come to be just now is let pass as well. */
@@ -228,7 +228,7 @@ static __noinline int ack_decide_orphan(struct xdp_md *ctx, const struct service
 		return XDP_PASS;
 	}
 
-	state = lookup_state(ctx, tuple, orphan->is_ipv4);
+	state = lookup_state(ctx, tuple, claim->is_ipv4);
 	if (held) {
 		if (state == KERNEL_TCP_LISTEN)
 			forging_note(cpu, set, claim->now_ms, FORGING_SAMPLE);
@@ -254,7 +254,7 @@ static __noinline int ack_decide_orphan(struct xdp_md *ctx, const struct service
 	if (!claim->timestamps && verdict != VERDICT_REFUSED)
 		forging_note(cpu, set, claim->now_ms, 1);
 	ack_count_rejected(claim, verdict, clock_epoch(cpu, set, claim->now_ms));
-	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, orphan, tuple))
+	if (!guard_drops(service, set, clock_coarse_ms()) || ack_kernel_cookie(ctx, orphan, claim))
 		return XDP_PASS;
 	COUNT(ack_dropped_guard);
 	return XDP_DROP;
@@ -324,7 +324,6 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 	orphan->verdict = verdict;
 	orphan->ip_offset = packet->ip_offset;
 	orphan->tcp_offset = (__u32)((void *)packet->tcp - packet->start);
-	orphan->is_ipv4 = packet->is_ipv4;
 	orphan->held = held;
 	return ack_decide_orphan(ctx, service, set, cpu);
 }

@@ -174,9 +174,8 @@ struct orphan {
 	__s32 verdict;	/* enum verdict */
 	__u32 ip_offset;
 	__u32 tcp_offset;
-	__u8 is_ipv4;
 	__u8 held; /* known_tuples knows it */
-	__u8 pad[6];
+	__u8 pad[7];
 };
 
 /* A TCP header with its options, copied out of the packet (tcp.h). */

@@ -223,19 +223,16 @@ __noinline int used_try(__u64 hash, __u64 isn_tag, __u64 now_ms)
 			  (now_ms >> 10 & USED_TIME_MASK) << USED_TIME_SHIFT;
 	const __u32 turn = now_ms;
 	struct used_bucket *bucket;
-	int first, taken, oldest = 0;
+	int first = 0, taken, oldest = 0;
 	__u32 place;
 
 	/* The moment that is noted then is the first trial's: until the cookie is over, it holds. */
 	if (!set || used_look(hash, isn_tag, now_ms) != USED_NEVER)
 		return USED_NOTED_BEFORE;
 	bucket = used_bucket(set, hash, 0);
-	if (bucket && used_alone(set, bucket, now_ms)) {
-		taken = used_take(hash, 0, way, now_ms);
-		if (taken)
-			return taken == USED_TAKEN ? USED_NOTED : USED_NOTED_BEFORE;
-	}
-	first = used_room(hash, 1, now_ms) > used_room(hash, 0, now_ms) ? USED_PAIR : 0;
+	if (bucket && !used_alone(set, bucket, now_ms) &&
+	    used_room(hash, 1, now_ms) > used_room(hash, 0, now_ms))
+		first = USED_PAIR;
 	for (int n = 0; n < USED_BUCKETS; n++) {
 		taken = used_take(hash, n ^ first, way, now_ms);
 		if (taken)

@@ -341,8 +341,8 @@ CASE("100,000 connections are listed in under two seconds")
 	close(done[1]);
 	for (int i = 0; i < HOLDERS; i++)
 		REQUIRE(read(done[0], &byte, 1) == 1, "a holder has failed");
-	/* The best of three: others use the machine as well. */
-	for (int i = 0; i < 3; i++) {
+	/* The best of three, or of ten in a slow hour: others use the machine as well. */
+	for (int i = 0; i < 3 || (i < 10 && (plain >= 2000 || json >= 2000)); i++) {
 		began = now_ms();
 		netns_must(product.pair.server, PROGRAM " connections --pin-path %s > /dev/null",
 			   product.pins);
@@ -355,15 +355,7 @@ CASE("100,000 connections are listed in under two seconds")
 	}
 	printf("# 100,000 connections: %lld ms as a table, %lld ms as JSON\n", (long long)plain,
 	       (long long)json);
-	if (plain >= 2000 || json >= 2000) {
-		/* Is it the machine's hour? ss, which names the processes as well, takes ten times as long.
-		 */
-		began = now_ms();
-		netns_must(product.pair.server, "ss -tanpH > /dev/null");
-		began = now_ms() - began;
-		printf("# ss -tanp: %lld ms\n", (long long)began);
-		EXPECT(plain < began / 5 && json < began / 5);
-	}
+	EXPECT(plain < 2000 && json < 2000);
 	EXPECT_STR(netns_output(NULL,
 				"jq '[.[] | select(.promoted and .process != null)] | length >= %d' "
 				"build/tests/books.json; rm build/tests/books.json",

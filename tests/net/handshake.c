@@ -645,16 +645,15 @@ static void expect_first_taken(bool used)
 	begin(&bench, "--port 8080 --canary once", 0);
 	EACH_VARIANT(v)
 	{
-		struct hand hand = used ? used_before(&bench, v) : answered(&bench, v), again = hand;
+		struct hand again = used ? used_before(&bench, v)
+					 : hand_new(bench.wire, 7, bench.client_port++, v->server, PORT,
+						    v->timestamps);
+		struct hand hand = again;
 		long long before = counter(&bench.product, "promote_ended_other_handshake");
 		struct tcp_spec data, more;
 		struct tcp_frame second;
 
-		if (used) {
-			REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
-		} else {
-			again = hand_new(bench.wire, 7, hand.spec.sport, v->server, PORT, v->timestamps);
-		}
+		REQUIRE(hand_syn(&hand), "%s: no SYN-ACK", v->name);
 		data = hand_data(&hand, 0, "hello", 5);
 		more = hand_data(&hand, 5, " again", 6);
 		/* The very same SYN once more, which now goes to the stack: it holds SYN-RECEIVED then. */

@@ -198,8 +198,8 @@ CASE("no program has grown by more than a tenth since its baseline")
 
 /*
  * An instruction costs the verifier a microsecond or so, unless it is one of those for which it searches
- * the names of all the kernel's types (kernel.h: KERNEL_READ_ONLY()): then a third of a millisecond, which
- * no count of instructions shows, and which made attach take three seconds.
+ * the names of all the kernel's types (kernel.h: KERNEL_READ_ONLY()). No count of instructions shows those,
+ * and they made attach take three seconds.
  */
 CASE("no program's instructions take the verifier far longer than another's")
 {

@@ -435,6 +435,18 @@ CASE("a cookie tried again keeps one way, and made means all that was tried on t
 	EXPECT_EQ(used_look(hash_of(random_ipv4, 1, 2), first, 1000000), USED_NEVER);
 }
 
+CASE("of two CPUs that note one cookie at the same moment, one takes a way")
+{
+	const __u64 hash = hash_of(random_ipv4, 1, 1), way = used_tuple_tag(hash) << USED_TUPLE_SHIFT |
+							     7 << USED_ISN_SHIFT |
+							     (1000000 >> 10) << USED_TIME_SHIFT;
+
+	used_empty();
+	EXPECT_EQ(used_take(hash, 0, way, 1000000), USED_TAKEN);
+	EXPECT_EQ(used_take(hash, 0, way, 1000000), USED_TAKEN_BEFORE);
+	EXPECT_EQ(used_take(hash, 0, way + (1 << USED_ISN_SHIFT), 1000000), USED_TAKEN);
+}
+
 CASE("of 134 million fresh handshakes on a tuple whose cookie was used up, none is taken for that one")
 {
 	const __u64 hash = hash_of(random_ipv4, 1, 1);
