@@ -340,7 +340,8 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const
 	ip = data + offset;
 	barrier_var(ip);
 	tcp = ip + (is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
-	if ((const void *)(tcp + 1) > end)
+	if ((const void *)(tcp + 1) > end ||
+	    (is_ipv4 && host16(((const struct iphdr *)ip)->tot_len) < sizeof(struct iphdr)))
 		return UNUSUAL;
 	quick_tuple(ip, tcp, is_ipv4, &tuple);
 	if (!is_ipv4 && (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local)))

@@ -1517,6 +1517,18 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 	{
 		static struct run run;
 		uint8_t frame[FRAME_MAX];
+		size_t size = frame_build(&segment, frame, sizeof(frame));
+
+		/* IPv4's length, less than its header: the stack drops that. */
+		frame[16] = 0;
+		frame[17] = 19;
+		run_frame(env.xdp, frame, size, &run);
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none),
+		       "no segment: %s, %s", verdict_text(run.verdict), counted_text(&run));
+	}
+	{
+		static struct run run;
+		uint8_t frame[FRAME_MAX];
 		size_t size = frame_build(&syn, frame, sizeof(frame));
 
 		run_frame(env.xdp, frame, size, &run);
