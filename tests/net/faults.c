@@ -99,14 +99,29 @@ static void talk_end(struct talk *talk)
 	talk->client = talk->server = -1;
 }
 
-/* A byte there and one back. */
-static bool talk_goes_on(const struct talk *talk)
+/* A byte from the one to the other. */
+static bool byte_comes(const char *whose, int from, int to)
 {
+	const bool written = write(from, "a", 1) == 1;
+	const int64_t began = now_ms();
 	char byte;
 
-	return talk->client >= 0 && talk->server >= 0 && write(talk->client, "a", 1) == 1 &&
-	       tcp_read(talk->server, &byte, 1, 5000) == 1 && write(talk->server, "b", 1) == 1 &&
-	       tcp_read(talk->client, &byte, 1, 5000) == 1;
+	if (written && tcp_read(to, &byte, 1, 5000) == 1)
+		return true;
+	printf("# the %s's byte %s after %lld ms: %s\n", whose, written ? "does not come" : "is not taken",
+	       (long long)(now_ms() - began), strerror(errno));
+	for (int side = 0; side < 2; side++)
+		printf("# %s: %s\n", side ? "server" : "client",
+		       netns_output(side ? product.pair.server : product.pair.client,
+				    "ss -tinoH | grep -A1 :%d; ip -s link; ip route; ip neigh", PORT));
+	return false;
+}
+
+/* One there and one back. */
+static bool talk_goes_on(const struct talk *talk)
+{
+	return talk->client >= 0 && talk->server >= 0 && byte_comes("client", talk->client, talk->server) &&
+	       byte_comes("server", talk->server, talk->client);
 }
 
 /* What all of this is about: connections that exist live, and there are new ones. */
