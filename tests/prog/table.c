@@ -1523,8 +1523,8 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 		frame[16] = 0;
 		frame[17] = 19;
 		run_frame(env.xdp, frame, size, &run);
-		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none),
-		       "no segment: %s, %s", verdict_text(run.verdict), counted_text(&run));
+		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none), "no segment: %s, %s",
+		       verdict_text(run.verdict), counted_text(&run));
 	}
 	{
 		static struct run run;
