@@ -10,6 +10,7 @@
 #include "event.h"
 #include "forging.h"
 #include "known.h"
+#include "lately.h"
 #include "lookup.h"
 #include "service.h"
 #include "used.h"
@@ -23,24 +24,6 @@ enum {
 	FOLLOWING_BYTES = 1 << 16, /* a first flight is not longer than the window that we announced */
 	EARLY_SEGMENTS = 9, /* lost in front of an orphan: the rest of an initial window (RFC 6928) */
 };
-
-/* Puts the metadata in front of the frame, which goes on to the stack, and first to tc_promote. */
-static __always_inline int ack_hand_over(struct xdp_md *ctx, const struct handshake_metadata *metadata,
-					 struct settings *set)
-{
-	void *data, *meta;
-
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*metadata))) {
-		/* A driver without XDP metadata: from now on tc looks at cookies itself. */
-		__sync_fetch_and_or(&set->flags, SETTING_TC_VALIDATES);
-		return XDP_PASS;
-	}
-	data = (void *)(long)ctx->data;
-	meta = (void *)(long)ctx->data_meta;
-	if (meta + sizeof(*metadata) <= data)
-		__builtin_memcpy(meta, metadata, sizeof(*metadata));
-	return XDP_PASS;
-}
 
 /*
  * Whether the stack will take a segment for one: what it would drop for its lengths or checksums shall
@@ -291,7 +274,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 			COUNT(ack_validated);
 		else
 			COUNT(ack_following);
-		return ack_hand_over(ctx, &way->metadata, set);
+		return claim_hand_over(ctx, &way->metadata, set);
 	}
 	service = service_find(ctx->ingress_ifindex, packet->vlan, tuple);
 	if (segment_is_wrapped(packet, service))
@@ -311,10 +294,12 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		way->at_ms = claim->now_ms;
 		way->vlan = packet->vlan;
 		way->checksum_partial = service->checksum_partial;
+		recent_note(recent_way(cpu, tuple), cpu, ctx->ingress_ifindex, packet->vlan, tuple,
+			    service);
 		COUNT(ack_validated);
 		if (event_wanted(set, claim->now_ms, tuple))
 			xdp_event(ctx, EVENT_ACK);
-		return ack_hand_over(ctx, &way->metadata, set);
+		return claim_hand_over(ctx, &way->metadata, set);
 	}
 
 	orphan = &cpu->orphan;

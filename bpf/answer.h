@@ -50,7 +50,6 @@ static __always_inline bool syn_note(struct syn *syn, const struct packet *packe
  */
 static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn, bool is_ipv4)
 {
-	struct known_note *note;
 	__u32 state = 0;
 
 	if (known_in(syn->asked, syn->hash)) {
@@ -59,10 +58,9 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 			state = 0;
 		if (!state)
 			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
-		note = known_note(syn->set, syn->hash);
 		/* Before this SYN is answered: its ACK will bear a cookie. */
-		if (!state && known_is_settled(note, syn->hash))
-			note->settled = 0;
+		if (!state)
+			known_unsettle(known_note(syn->set, syn->hash), syn->hash);
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */

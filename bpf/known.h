@@ -99,4 +99,29 @@ static __always_inline bool known_is_settled(const struct known_note *note, __u6
 	return note && note->settled == known_settled(hash);
 }
 
+/* What it says of a tuple that was promoted, and is not settled yet: never 0, nor what it says of that. */
+static __always_inline __u32 known_promoted(__u64 hash)
+{
+	return (__u32)(hash >> 32) & ~1U ?: 2;
+}
+
+/* Notes that a segment of the tuple has been given its request socket. */
+static __always_inline void known_promote(struct known_note *note, __u64 hash)
+{
+	if (note && note->settled != known_settled(hash))
+		note->settled = known_promoted(hash);
+}
+
+static __always_inline bool known_is_promoted(const struct known_note *note, __u64 hash)
+{
+	return note && note->settled == known_promoted(hash);
+}
+
+/* The connection is gone: the tuple's next handshake may be answered elsewhere. */
+static __always_inline void known_unsettle(struct known_note *note, __u64 hash)
+{
+	if (known_is_settled(note, hash) || known_is_promoted(note, hash))
+		note->settled = 0;
+}
+
 #endif

@@ -14,20 +14,57 @@
 #include "service.h"
 #include "tuple.h"
 
-static __always_inline struct lately *lately_way(struct cpu *cpu, const struct tuple *tuple)
+/* Where a service is noted, by what its segments have in common. */
+static __always_inline __u32 lately_index(const struct tuple *tuple)
 {
 	__u32 mixed = (raw32(tuple->local.word[3]) ^ raw16(tuple->local_port)) * 0x9e3779b1;
 
-	return &cpu->lately[mixed >> 29 & (LATELY_WAYS - 1)];
+	return mixed >> 29 & (LATELY_WAYS - 1);
+}
+
+static __always_inline struct lately *lately_way(struct cpu *cpu, const struct tuple *tuple)
+{
+	return &cpu->lately[lately_index(tuple)];
+}
+
+static __always_inline struct recent *recent_way(struct cpu *cpu, const struct tuple *tuple)
+{
+	return &cpu->recent[lately_index(tuple)];
+}
+
+static __always_inline bool service_key_fits(const struct service_key *key, __u32 ifindex, __u32 vlan,
+					     const struct tuple *tuple)
+{
+	return key->ifindex == ifindex && key->vlan == vlan && key->port == tuple->local_port &&
+	       address_equal(&key->address, &tuple->local);
+}
+
+/* Whether what is there was found out in this tick, of the service that a segment is for. */
+static __always_inline bool recent_holds(const struct recent *recent, const struct cpu *cpu, __u32 ifindex,
+					 __u32 vlan, const struct tuple *tuple)
+{
+	return recent->tick == cpu->tick && service_key_fits(&recent->service, ifindex, vlan, tuple);
+}
+
+/* Notes the service by which a cookie was right. */
+static __always_inline void recent_note(struct recent *recent, const struct cpu *cpu, __u32 ifindex,
+					__u32 vlan, const struct tuple *tuple,
+					const struct service *service)
+{
+	recent->tick = cpu->tick;
+	recent->service.ifindex = ifindex;
+	recent->service.vlan = vlan;
+	recent->service.address = tuple->local;
+	recent->service.port = tuple->local_port;
+	recent->rcv_wscale = service->synack.rcv_wscale;
+	recent->checksum_partial = service->checksum_partial;
 }
 
 /* Whether what is there was found out in this tick, of the service that a SYN is for. */
 static __always_inline bool lately_holds(const struct lately *lately, const struct cpu *cpu, __u32 ifindex,
 					 __u32 vlan, const struct tuple *tuple)
 {
-	return lately->tick == cpu->tick && lately->service.ifindex == ifindex &&
-	       lately->service.vlan == vlan && lately->service.port == tuple->local_port &&
-	       address_equal(&lately->service.address, &tuple->local);
+	return lately->tick == cpu->tick && service_key_fits(&lately->service, ifindex, vlan, tuple);
 }
 
 /* Where the answer to SYNs is kept, by their header's length and their first option, the MSS.

@@ -256,6 +256,15 @@ struct lately {
 	struct lately_answer answers[LATELY_ANSWERS];
 };
 
+/* A service that a look at the table led to in this tick, and what judging its cookies takes (lately.h). */
+struct recent {
+	__u64 tick;
+	struct service_key service;
+	__u8 rcv_wscale;
+	__u8 checksum_partial;
+	__u8 pad[6];
+};
+
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */
 enum budget {
 	BUDGET_PASS,	     /* what cannot be answered, for whatever reason */
@@ -282,6 +291,7 @@ struct cpu {
 	__u64 promoted_hash; /* the tuple that was promoted last, and when */
 	__u64 promoted_ms;
 	struct epoch_key epoch_keys[EPOCH_KEYS];
+	struct recent recent[LATELY_WAYS];
 	struct lately lately[LATELY_WAYS];
 	struct validated validated[VALIDATED_WAYS];
 	struct settling settling;

@@ -273,6 +273,7 @@ __noinline int promote_settle(struct __sk_buff *skb, struct settling *settling)
 	/* What comes from now on belongs to a connection; what has passed XDP already, has its metadata. */
 	validated_promote(validated_way(cpu, hash), hash);
 	known_mark(set, hash);
+	known_promote(known_note(set, hash), hash);
 	promote_record(skb, set, settling, now_ms);
 	COUNT(promoted);
 	return PROMOTE_NEXT;

@@ -320,43 +320,126 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 }
 
 /*
+ * The final ACK of a handshake: XDP_PASS, with what the promoter needs to know, if its cookie is right.
+ * Only where a service was found for one a moment ago, and with timestamps alone, as nearly all have them.
+ * It is what ack_decide() would do (ack.h).
+ */
+static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, struct cpu *cpu,
+				     const struct tuple *tuple, __u64 hash, const __be32 *tcp, __u32 offset,
+				     __u32 vlan, const bool is_ipv4)
+{
+	const void *end = (const void *)(long)ctx->data_end;
+	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	const __u32 header = sizeof(struct tcphdr) + 12;
+	const struct recent *recent = recent_way(cpu, tuple);
+	struct validated *way = validated_way(cpu, hash);
+	const void *ip = (const void *)tcp - ip_header;
+	const __u64 now_ms = cpu->tick_ms;
+	struct claim *claim = &cpu->claim;
+	const struct epoch_key *key;
+	__u64 pseudo, sum;
+	__u32 length;
+
+	if ((const void *)(tcp + 8) > end || bpf_jiffies64() != cpu->tick ||
+	    !recent_holds(recent, cpu, ctx->ingress_ifindex, vlan, tuple))
+		return UNUSUAL;
+	if (((const __u8 *)tcp)[12] >> 4 != header / 4 || tcp[5] != be32_from(TCP_WORD_NOP_TIMESTAMPS))
+		return UNUSUAL;
+	/* What the stack would drop shall promote nothing. The checksum over data is left to it. */
+	length = is_ipv4 ? host16(((const struct iphdr *)ip)->tot_len) - ip_header
+			 : host16(((const struct ipv6hdr *)ip)->payload_len);
+	if (length < header || offset + ip_header + length > bpf_xdp_get_buff_len(ctx) ||
+	    (is_ipv4 && !ipv4_checksum_right(ip)))
+		return UNUSUAL;
+	if (length == header) {
+		pseudo = is_ipv4 ? csum_pseudo_ipv4(tuple->remote.word[3], tuple->local.word[3],
+						    IPPROTO_TCP, length)
+				 : csum_pseudo_ipv6(tuple->remote.word, tuple->local.word, IPPROTO_TCP,
+						    length);
+		sum = pseudo;
+#pragma unroll
+		for (int i = 0; i < 8; i++)
+			sum += raw32(tcp[i]);
+		/* Or left unfinished, as tcp_checksum_right() says. */
+		if (!csum_right(sum) && !(recent->checksum_partial &&
+					  ((const struct tcphdr *)tcp)->check == csum_fold_sum(pseudo)))
+			return UNUSUAL;
+	}
+	/* Not where the clock must be asked (clock_ack_ms()), nor while somebody looks on. */
+	if (now_ms < cpu->epoch_start_ms ||
+	    now_ms + set->epoch_ms / 16 >= cpu->epoch_start_ms + set->epoch_ms ||
+	    now_ms < set->events_until_ms)
+		return UNUSUAL;
+
+	claim->tuple = *tuple;
+	claim->now_ms = now_ms;
+	claim->tsval = host32(tcp[6]);
+	claim->tsecr = host32(tcp[7]);
+	claim->client_isn = host32(tcp[1]) - 1;
+	claim->server_isn = host32(tcp[2]) - 1;
+	claim->service_wscale = recent->rcv_wscale;
+	claim->is_ipv4 = is_ipv4;
+	claim->timestamps = 1;
+	claim->life_ms = 2 * set->epoch_ms;
+	claim->epoch = cookie_epoch(claim->server_isn, cpu->epoch, 1);
+	key = &cpu->epoch_keys[claim->epoch & (EPOCH_KEYS - 1)];
+	if (!key->set || key->epoch != claim->epoch)
+		return UNUSUAL;
+	claim->hash = claim_hash(claim, &key->key);
+	if (!cookie_mac_right(claim->hash, claim->server_isn, 1) || !claim_echo_fits(claim))
+		return UNUSUAL;
+	claim_metadata(claim, &way->metadata);
+	way->hash = hash;
+	way->at_ms = now_ms;
+	way->vlan = vlan;
+	way->checksum_partial = recent->checksum_partial;
+	COUNT(ack_validated);
+	return claim_hand_over(ctx, &way->metadata, set);
+}
+
+/*
  * A segment with ACK: XDP_PASS if its connection is established, of which the note of its tuple is proof
  * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked. Or if
- * this CPU has promoted one of its tuple and the stack has a socket for it, as before the server's first
- * segment leaves: then the cookie of a client's first data need not be judged again.
+ * its tuple was promoted and the stack has a socket for it, as before the server's first segment leaves:
+ * then the cookie of a client's first data need not be judged again. Or if it completes a handshake.
  */
-static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const bool is_ipv4)
+static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
 {
 	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end, *ip;
-	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct known_note *note;
 	const __be32 *tcp;
 	struct tuple tuple;
-	__u32 state;
+	__u32 state = KERNEL_TCP_LISTEN; /* at the most, as far as we know */
+	struct cpu *cpu;
 	__u64 hash;
 
-	if (!set || !cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
+	if (!set || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
 		return UNUSUAL;
 	ip = data + offset;
 	barrier_var(ip);
 	tcp = ip + (is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
-	if ((const void *)(tcp + 1) > end ||
+	if ((const void *)(tcp + 5) > end ||
 	    (is_ipv4 && host16(((const struct iphdr *)ip)->tot_len) < sizeof(struct iphdr)))
 		return UNUSUAL;
 	quick_tuple(ip, tcp, is_ipv4, &tuple);
 	if (!is_ipv4 && (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local)))
 		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
-	if (known_is_settled(known_note(set, hash), hash)) {
+	note = known_note(set, hash);
+	if (known_is_settled(note, hash)) {
 		COUNT(ack_known);
 		return XDP_PASS;
 	}
-	if (!validated_promoted(validated_way(cpu, hash), hash) || !known(set, hash))
+	cpu = bpf_map_lookup_elem(&cpus, &zero);
+	if (!cpu)
 		return UNUSUAL;
-	state = lookup_state(ctx, &tuple, is_ipv4);
+	if (known_is_promoted(note, hash) && known(set, hash))
+		state = lookup_state(ctx, &tuple, is_ipv4);
+	if (state == KERNEL_TCP_LISTEN)
+		return quick_ack(ctx, set, cpu, &tuple, hash, tcp, offset, vlan, is_ipv4);
 	/* In CLOSE it may be a listener that closes at this moment: promote_closing() sees to that. */
-	if (!state || state == KERNEL_TCP_LISTEN || state == KERNEL_TCP_NEW_SYN_RECV ||
-	    state == KERNEL_TCP_CLOSE)
+	if (!state || state == KERNEL_TCP_NEW_SYN_RECV || state == KERNEL_TCP_CLOSE)
 		return UNUSUAL;
 	if (state != KERNEL_TCP_TIME_WAIT)
 		used_made(hash, clock_tick_ms(cpu));
@@ -364,14 +447,14 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, const
 	return XDP_PASS;
 }
 
-__noinline int quick_segment_ipv4(struct xdp_md *ctx, __u32 offset)
+__noinline int quick_segment_ipv4(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 {
-	return quick_segment(ctx, offset, true);
+	return quick_segment(ctx, offset, vlan, true);
 }
 
-__noinline int quick_segment_ipv6(struct xdp_md *ctx, __u32 offset)
+__noinline int quick_segment_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 {
-	return quick_segment(ctx, offset, false);
+	return quick_segment(ctx, offset, vlan, false);
 }
 
 /*
@@ -414,7 +497,7 @@ static __always_inline int quick(struct xdp_md *ctx)
 		if (control == TCP_SYN)
 			return quick_ipv4(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment_ipv4(ctx, offset);
+			return quick_segment_ipv4(ctx, offset, vlan);
 	}
 	if (protocol == be16_from(ETH_P_IPV6)) {
 		ipv6 = ip;
@@ -427,7 +510,7 @@ static __always_inline int quick(struct xdp_md *ctx)
 		if (control == TCP_SYN)
 			return quick_ipv6(ctx, offset, vlan);
 		if ((control & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-			return quick_segment_ipv6(ctx, offset);
+			return quick_segment_ipv6(ctx, offset, vlan);
 	}
 	return UNUSUAL;
 }

@@ -236,8 +236,7 @@ static __always_inline bool tcp_timestamps_read(void *ctx, bool xdp, const struc
 		return true;
 	barrier_var(word); /* as in tcp_read_network() */
 	if ((void *)(word + 3) <= packet->end && header >= sizeof(struct tcphdr) + 12 &&
-	    word[0] == be32_from(TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16 | TCP_OPTION_TIMESTAMPS << 8 |
-				 TCP_OPTION_TIMESTAMPS_LENGTH)) {
+	    word[0] == be32_from(TCP_WORD_NOP_TIMESTAMPS)) {
 		options->has_timestamps = 1;
 		options->tsval = host32(word[1]);
 		options->tsecr = host32(word[2]);

@@ -161,8 +161,7 @@ static __always_inline void track_gone(struct sock *sk)
 		return;
 	full = tracked.full;
 	connection = tracked.connection;
-	if (known_is_settled(tracked.note, tracked.hash))
-		tracked.note->settled = 0; /* the next handshake of the tuple may be answered elsewhere */
+	known_unsettle(tracked.note, tracked.hash);
 	/* Of a tuple that is in use again already, the entry is the new connection's. One more: its FIN. */
 	if (!connection || full->snd_una - (__u32)full->bytes_acked - 1 - connection->server_isn > 1)
 		return;

@@ -45,11 +45,6 @@ static __always_inline void validated_promote(struct validated *way, __u64 hash)
 		way->at_ms = 0;
 }
 
-static __always_inline bool validated_promoted(const struct validated *way, __u64 hash)
-{
-	return way->hash == hash && !way->at_ms;
-}
-
 static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
 {
 	__u32 bits = cookie_option_bits(claim->server_isn, claim->timestamps);
@@ -221,6 +216,24 @@ static __always_inline void claim_metadata(const struct claim *claim, struct han
 			    (options.has_ecn ? OPTION_ECN : 0);
 	metadata->snd_wscale = options.wscale;
 	metadata->rcv_wscale = options.has_wscale ? claim->service_wscale : 0;
+}
+
+/* Puts the metadata in front of the frame, which goes on to the stack, and first to tc_promote. */
+static __always_inline int claim_hand_over(struct xdp_md *ctx, const struct handshake_metadata *metadata,
+					   struct settings *set)
+{
+	void *data, *meta;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*metadata))) {
+		/* A driver without XDP metadata: from now on tc looks at cookies itself. */
+		__sync_fetch_and_or(&set->flags, SETTING_TC_VALIDATES);
+		return XDP_PASS;
+	}
+	data = (void *)(long)ctx->data;
+	meta = (void *)(long)ctx->data_meta;
+	if (meta + sizeof(*metadata) <= data)
+		__builtin_memcpy(meta, metadata, sizeof(*metadata));
+	return XDP_PASS;
 }
 
 #endif

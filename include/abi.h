@@ -199,7 +199,8 @@ struct known_word {
  */
 struct known_note {
 	__u32 recorded;
-	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set */
+	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set; clear: promoted, and no
+			  more */
 };
 
 /* The bits of a tuple, by its hash. Those of known_note.settled, too, which is all of it that they need. */
