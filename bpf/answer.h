@@ -69,16 +69,26 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 }
 
 /* A SYN to a tuple that the stack holds. */
-static __always_inline int syn_pass_held(const struct syn *syn, __u32 state)
+static __always_inline int syn_pass_held(struct xdp_md *ctx, const struct packet *packet,
+					 const struct syn *syn, __u32 state)
 {
+	struct recent *recent = recent_way(syn->cpu, syn->tuple);
+
 	if (!pass_budget(syn->cpu, syn->set, syn->now_ms, BUDGET_HELD))
 		DROP_SYN(syn, over_budget);
 	/*
 	 * Not in SYN-RECEIVED: an earlier copy of the SYN may have been answered by us, and the client may
 	 * have taken that answer.
 	 */
-	if (state == KERNEL_TCP_TIME_WAIT)
+	if (state == KERNEL_TCP_TIME_WAIT) {
 		known_settle(syn->set, known_note(syn->set, syn->hash), syn->hash);
+		/* The next ones of this tick by the short way (quick.h). */
+		if (syn->service->policy == POLICY_ALWAYS) {
+			recent_note(recent, syn->cpu, ctx->ingress_ifindex, packet->vlan, syn->tuple,
+				    syn->service);
+			recent->held = 1;
+		}
+	}
 	PASS_SYN(syn, held);
 }
 
@@ -438,7 +448,7 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 	/* Before anything that costs: most of an impatient client's SYNs come to tuples in TIME-WAIT. */
 	held = syn_held(ctx, &syn, packet->is_ipv4);
 	if (held)
-		return syn_pass_held(&syn, held);
+		return syn_pass_held(ctx, packet, &syn, held);
 
 	if (packet->fragment)
 		PASS_OR_DROP_SYN(&syn, fragment, BUDGET_PASS);

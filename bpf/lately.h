@@ -46,18 +46,22 @@ static __always_inline bool recent_holds(const struct recent *recent, const stru
 	return recent->tick == cpu->tick && service_key_fits(&recent->service, ifindex, vlan, tuple);
 }
 
-/* Notes the service by which a cookie was right. */
+/* Notes the service that a segment has led to. */
 static __always_inline void recent_note(struct recent *recent, const struct cpu *cpu, __u32 ifindex,
 					__u32 vlan, const struct tuple *tuple,
 					const struct service *service)
 {
+	if (recent_holds(recent, cpu, ifindex, vlan, tuple))
+		return;
 	recent->tick = cpu->tick;
 	recent->service.ifindex = ifindex;
 	recent->service.vlan = vlan;
 	recent->service.address = tuple->local;
 	recent->service.port = tuple->local_port;
+	__builtin_memcpy(recent->device_mac, service->device_mac, ETH_ALEN);
 	recent->rcv_wscale = service->synack.rcv_wscale;
 	recent->checksum_partial = service->checksum_partial;
+	recent->held = 0;
 }
 
 /* Whether what is there was found out in this tick, of the service that a SYN is for. */

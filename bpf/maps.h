@@ -256,13 +256,16 @@ struct lately {
 	struct lately_answer answers[LATELY_ANSWERS];
 };
 
-/* A service that a look at the table led to in this tick, and what judging its cookies takes (lately.h). */
+/* A service that a look at the table led to in this tick, and what the short ways take of it (lately.h). */
 struct recent {
 	__u64 tick;
 	struct service_key service;
+	__u8 device_mac[6];
 	__u8 rcv_wscale;
 	__u8 checksum_partial;
-	__u8 pad[6];
+	__u8 held; /* SYNs to tuples in TIME-WAIT come to it, and nothing but their budget keeps them from
+		      passing */
+	__u8 pad[3];
 };
 
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */

@@ -136,6 +136,14 @@ static __always_inline void quick_tuple(const void *ip, const __be32 *tcp, const
 	tuple->local_port = ((const __be16 *)tcp)[1];
 }
 
+/* What ipv4_read() and ipv6_read() ask as well, of a header without options or extensions. */
+static __always_inline bool quick_sound(const void *ip, const struct tuple *tuple, const bool is_ipv4)
+{
+	if (is_ipv4)
+		return host16(((const struct iphdr *)ip)->tot_len) >= sizeof(struct iphdr);
+	return !address_is_ipv4(&tuple->remote) && !address_is_ipv4(&tuple->local);
+}
+
 /* quick_same() of the look that is kept, each by code of its own, without a loop or a test. */
 static __always_inline bool quick_alike(const __be32 *tcp, const void *end,
 					const struct lately_answer *kept, __u64 *sum, __be32 *tsval)
@@ -218,6 +226,37 @@ static __always_inline bool quick_write(__be32 *tcp, const void *end, const stru
 	return true;
 }
 
+/*
+ * A SYN to a tuple that the stack holds in TIME-WAIT, as nearly all are of a client whose server closes
+ * first. It is what syn_decide() would do (answer.h).
+ */
+static __always_inline int quick_held(struct xdp_md *ctx, struct cpu *cpu, const struct tuple *tuple,
+				      const void *eth, const void *ip, __u32 vlan, const bool is_ipv4)
+{
+	const struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	const struct recent *recent = recent_way(cpu, tuple);
+	struct counters *count;
+	__u64 hash;
+
+	if (!set || !recent->held || !recent_holds(recent, cpu, ctx->ingress_ifindex, vlan, tuple) ||
+	    !eth_mac_equal(eth, recent->device_mac))
+		return UNUSUAL;
+	if (!quick_sound(ip, tuple, is_ipv4))
+		return UNUSUAL;
+	hash = tuple_hash(tuple, set->hash_seed);
+	if (!known(set, hash) || lookup_state(ctx, tuple, is_ipv4) != KERNEL_TCP_TIME_WAIT ||
+	    !pass_budget(cpu, set, cpu->tick_ms, BUDGET_HELD))
+		return UNUSUAL;
+	known_settle(set, known_note(set, hash), hash);
+	known_held(cpu, set, hash);
+	count = bpf_map_lookup_elem(&counters, &zero);
+	if (count) {
+		count->syn_received++;
+		count->syn_passed_held++;
+	}
+	return XDP_PASS;
+}
+
 /* The answer to a SYN whose IP header lies at @offset, behind @vlan (struct service_key), or UNUSUAL. */
 static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
 {
@@ -246,10 +285,12 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	ip_length = is_ipv4 ? ((struct iphdr *)ip)->tot_len : ((struct ipv6hdr *)ip)->payload_len;
 	tos = is_ipv4 ? ((struct iphdr *)ip)->tos : ipv6_traffic_class(ip);
 
+	if (bpf_jiffies64() != cpu->tick)
+		return UNUSUAL;
 	lately = lately_way(cpu, &tuple);
-	if (bpf_jiffies64() != cpu->tick ||
-	    !lately_holds(lately, cpu, ctx->ingress_ifindex, vlan, &tuple) ||
-	    !eth_mac_equal(data, lately->device_mac))
+	if (!lately_holds(lately, cpu, ctx->ingress_ifindex, vlan, &tuple))
+		return quick_held(ctx, cpu, &tuple, data, ip, vlan, is_ipv4);
+	if (!eth_mac_equal(data, lately->device_mac))
 		return UNUSUAL;
 	/* Asked as early as can be: see known_ask(). */
 	hash = tuple_hash(&tuple, lately->hash_seed);
@@ -419,11 +460,10 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32
 	ip = data + offset;
 	barrier_var(ip);
 	tcp = ip + (is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
-	if ((const void *)(tcp + 5) > end ||
-	    (is_ipv4 && host16(((const struct iphdr *)ip)->tot_len) < sizeof(struct iphdr)))
+	if ((const void *)(tcp + 5) > end)
 		return UNUSUAL;
 	quick_tuple(ip, tcp, is_ipv4, &tuple);
-	if (!is_ipv4 && (address_is_ipv4(&tuple.remote) || address_is_ipv4(&tuple.local)))
+	if (!quick_sound(ip, &tuple, is_ipv4))
 		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
 	note = known_note(set, hash);

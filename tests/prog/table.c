@@ -1585,6 +1585,102 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 	close(accept(env.listener, NULL, NULL));
 }
 
+static int connect_ipv6_in_ns(void *context)
+{
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6,
+				   .sin6_port = htons(*(const uint16_t *)context),
+				   .sin6_addr = ip(SERVER_IP6).v6 };
+	const struct timeval patience = { .tv_sec = 3 };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	return connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : fd;
+}
+
+/* A connection from the client's namespace that the server has closed first. Yields the SYN of its tuple.
+ */
+static struct tcp_spec time_wait(enum place place)
+{
+	struct tcp_spec syn = place_syn(place, 0, PORT);
+	struct sockaddr_storage me;
+	socklen_t length = sizeof(me);
+	uint16_t port = PORT;
+	int client = netns_call(env.pair.client, place == IPV4 ? connect_in_ns : connect_ipv6_in_ns, &port);
+	int server;
+	char byte;
+
+	REQUIRE(client >= 0, "connect: %s", strerror(-client));
+	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
+	server = accept(env.listener, NULL, NULL);
+	REQUIRE(server >= 0, "accept: %s", strerror(errno));
+	shutdown(server, SHUT_WR);
+	EXPECT_EQ(read(client, &byte, 1), 0);
+	close(client);
+	EXPECT_EQ(read(server, &byte, 1), 0);
+	close(server);
+	if (place == IPV4) {
+		syn.saddr.v4 = ((struct sockaddr_in *)&me)->sin_addr;
+		syn.sport = ntohs(((struct sockaddr_in *)&me)->sin_port);
+	} else {
+		syn.saddr.v6 = ((struct sockaddr_in6 *)&me)->sin6_addr;
+		syn.sport = ntohs(((struct sockaddr_in6 *)&me)->sin6_port);
+	}
+	return syn;
+}
+
+static void expect_held(const char *what, enum place place, const struct tcp_spec *syn, uint32_t verdict,
+			enum counter counter)
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t size = frame_build(syn, frame, sizeof(frame));
+
+	run_frame(env.xdp, frame, size, &run);
+	EXPECT(run.verdict == verdict && counted_only(&run, counter), "%s over %s: %s, %s", what,
+	       place == IPV4 ? "IPv4" : "IPv6", verdict_text(run.verdict), counted_text(&run));
+	if (verdict == XDP_PASS)
+		expect_unchanged(what, frame, size, &run);
+}
+
+/* The first of a tick by the long way, those behind it by the short one, and nobody can tell which. */
+CASE("SYNs to tuples in TIME-WAIT are the stack's, the first one and a crowd of them")
+{
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		struct tcp_spec syn = time_wait(place), again = time_wait(place), other = syn, ack = syn;
+		struct tcp_spec free = place_syn(place, next_port(), PORT), odd = free;
+
+		memcpy(other.dst_mac, "\x02\x77\0\0\0\x09", 6);
+		ack.flags = ACK;
+		tick_over();
+		for (int i = 0; i < 6; i++)
+			expect_held("one", place, i & 1 ? &again : &syn, XDP_PASS, COUNTER_syn_passed_held);
+		/* One that the filter knows, and nobody holds. */
+		tcp_checksum(&odd);
+		expect_held("a wrong checksum", place, &odd, XDP_PASS, COUNTER_syn_passed_checksum);
+		expect_held("one", place, &syn, XDP_PASS, COUNTER_syn_passed_held);
+		expect_held("the same tuple's", place, &free, XDP_TX, COUNTER_syn_answered);
+		expect_held("another MAC", place, &other, XDP_PASS, COUNTER_syn_passed_other_mac);
+		expect_held("the ACK behind it", place, &ack, XDP_PASS, COUNTER_ack_known);
+		if (place == IPV4) {
+			static struct run run;
+			uint8_t frame[FRAME_MAX];
+			size_t size = frame_build(&syn, frame, sizeof(frame));
+
+			/* IPv4's length, less than its header. */
+			frame[16] = 0;
+			frame[17] = 19;
+			run_frame(env.xdp, frame, size, &run);
+			EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none),
+			       "no segment: %s, %s", verdict_text(run.verdict), counted_text(&run));
+		}
+		env.set.held_budget = 0;
+		settings_store();
+		expect_held("over budget", place, &syn, XDP_DROP, COUNTER_syn_dropped_over_budget);
+		env.set.held_budget = PLENTY;
+		settings_store();
+	}
+}
+
 CASE("a SYN that was passed leaves a mark, so that what follows asks the stack")
 {
 	static const struct {
