@@ -7,6 +7,9 @@
  * (lately.h), with options of which the answer is kept. They are compared with what is kept, where they lie
  * in the frame; what differs from SYN to SYN is looked at, and nothing is taken apart. The answer is the
  * SYN-ACK that syn_decide() would send (answer.h).
+ *
+ * In calm, those are the segments of connections; and final ACKs, and SYNs to tuples in TIME-WAIT, to a
+ * service to which another one has come in this tick.
  */
 #ifndef XDPH_QUICK_H
 #define XDPH_QUICK_H
@@ -429,11 +432,14 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	claim->hash = claim_hash(claim, &key->key);
 	if (!cookie_mac_right(claim->hash, claim->server_isn, 1) || !claim_echo_fits(claim))
 		return UNUSUAL;
-	claim_metadata(claim, &way->metadata);
-	way->hash = hash;
-	way->at_ms = now_ms;
-	way->vlan = vlan;
-	way->checksum_partial = recent->checksum_partial;
+	/* The same cookie once more goes on with the same metadata (abi.h: struct handshake_metadata). */
+	if (!validated_same(way, hash, vlan, claim->client_isn, claim->server_isn, now_ms)) {
+		claim_metadata(claim, &way->metadata);
+		way->hash = hash;
+		way->at_ms = now_ms;
+		way->vlan = vlan;
+		way->checksum_partial = recent->checksum_partial;
+	}
 	COUNT(ack_validated);
 	return claim_hand_over(ctx, &way->metadata, set);
 }
@@ -498,9 +504,9 @@ __noinline int quick_segment_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 }
 
 /*
- * What most frames are: not TCP, or to a port that is not protected, or a connection's, or a flood's SYN.
- * The first two and, where its note or its socket says so, the third are passed; the last is answered.
- * UNUSUAL: any other.
+ * What most frames are: not TCP, or to a port that is not protected, or a connection's, or a handshake's
+ * final ACK, or a SYN to a tuple in TIME-WAIT, which all are passed; or a flood's SYN, which is answered.
+ * UNUSUAL: any other, and those of the last three for which nothing is at hand.
  */
 static __always_inline int quick(struct xdp_md *ctx)
 {

@@ -38,6 +38,14 @@ static __always_inline bool validated_lately(const struct validated *way, __u64 
 	return way->hash == hash && elapsed_ms(now_ms, way->at_ms) < FOLLOWING_MS;
 }
 
+/* Whether that is of the handshake with these sequence numbers. */
+static __always_inline bool validated_same(const struct validated *way, __u64 hash, __u32 vlan,
+					   __u32 client_isn, __u32 server_isn, __u64 now_ms)
+{
+	return validated_lately(way, hash, now_ms) && way->vlan == vlan &&
+	       way->metadata.client_isn == client_isn && way->metadata.server_isn == server_isn;
+}
+
 /* The final ACK that @way holds has become a connection, or was given its request socket at least. */
 static __always_inline void validated_promote(struct validated *way, __u64 hash)
 {

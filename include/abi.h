@@ -192,15 +192,15 @@ struct known_word {
  * How many entries of `connections` belong to them: whoever would look one up in vain is spared a search in
  * a large table. It may count too many (what is deleted by hand), never too few.
  *
- * And one tuple, by a part of its hash, of which it is certain that no cookie of ours is on its way to it:
- * its connection is established, or the stack had it in TIME-WAIT when its last SYN came. Its segments are
- * none to look for a cookie in. Such a tuple is always known, in the generation that is asked: whoever
- * answers a SYN of it thus comes by here, and takes the note back first.
+ * And one tuple, by a part of its hash. Of a settled one it is certain that no cookie of ours is on its way
+ * to it: its connection is established, or the stack had it in TIME-WAIT when its last SYN came. Its
+ * segments are none to look for a cookie in. Such a tuple is always known, in the generation that is asked:
+ * whoever answers a SYN of it thus comes by here, and takes the note back first. Of one that was promoted,
+ * and no more, nothing is certain: the stack is asked for its connection before its cookie is judged.
  */
 struct known_note {
 	__u32 recorded;
-	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set; clear: promoted, and no
-			  more */
+	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set; clear: only promoted */
 };
 
 /* The bits of a tuple, by its hash. Those of known_note.settled, too, which is all of it that they need. */

@@ -265,6 +265,33 @@ CASE("what is settled is known, in either generation, and keeps its bits in the 
 		}
 }
 
+CASE("a note says of a tuple that it is promoted, and then that it is settled; of others, nothing")
+{
+	const __u64 one = 0x123456789abcdef0, other = 0x923456789abcdef0;
+	/* Upper halves of which little is left without their lowest bit. */
+	const __u64 hashes[] = { one, one | 1ULL << 32, 5, 1ULL << 32 | 5, 2ULL << 32 | 5 };
+
+	for (size_t i = 0; i < sizeof(hashes) / sizeof(*hashes); i++) {
+		const __u64 hash = hashes[i];
+		struct known_note *note;
+
+		filter_empty();
+		note = known_note(&settings, hash);
+		known_promote(note, hash);
+		EXPECT(known_is_promoted(note, hash) && !known_is_settled(note, hash));
+		EXPECT(!known_is_promoted(note, other) && !known_is_settled(note, other));
+		known_unsettle(note, other);
+		EXPECT(known_is_promoted(note, hash), "another tuple's end has taken it back");
+		known_settle(&settings, note, hash);
+		EXPECT(!known_is_promoted(note, hash) && known_is_settled(note, hash));
+		known_promote(note, hash);
+		EXPECT(known_is_settled(note, hash), "a segment's copy has taken it back");
+		known_unsettle(note, hash);
+		EXPECT(!known_is_promoted(note, hash) && !known_is_settled(note, hash));
+		EXPECT_EQ(note->settled, 0);
+	}
+}
+
 CASE("bits of the hash are used evenly, and another seed makes another hash")
 {
 	for (int i = 0; i < MAKERS; i++) {
