@@ -13,7 +13,6 @@
 #include "lately.h"
 #include "lookup.h"
 #include "service.h"
-#include "used.h"
 #include "validate.h"
 #include "wrapped.h"
 
@@ -290,10 +289,7 @@ static __always_inline int ack_decide(struct xdp_md *ctx, struct packet *packet,
 		if (!ack_intact(ctx, packet, cpu, service->checksum_partial))
 			return XDP_PASS;
 		claim_metadata(claim, &way->metadata);
-		way->hash = hash;
-		way->at_ms = claim->now_ms;
-		way->vlan = packet->vlan;
-		way->checksum_partial = service->checksum_partial;
+		validated_note(way, hash, claim->now_ms, packet->vlan, service->checksum_partial);
 		recent_note(recent_way(cpu, tuple), cpu, ctx->ingress_ifindex, packet->vlan, tuple,
 			    service);
 		COUNT(ack_validated);

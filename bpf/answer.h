@@ -56,11 +56,11 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 		state = lookup_state(ctx, syn->tuple, is_ipv4);
 		if (state == KERNEL_TCP_LISTEN)
 			state = 0;
-		if (!state)
+		if (!state) {
 			*known_stale_way(syn->cpu, syn->hash) = (__u32)syn->hash;
-		/* Before this SYN is answered: its ACK will bear a cookie. */
-		if (!state)
+			/* Before this SYN is answered: its ACK will bear a cookie. */
 			known_unsettle(known_note(syn->set, syn->hash), syn->hash);
+		}
 	}
 	/* clang 19 would otherwise join the ways out and leave the verifier a register that no one has set.
 	 */

@@ -3,7 +3,7 @@
  * In a flood thousands of SYNs come to a service within one tick of the clock. What was found out about
  * service and listener for one of them holds for the others, until that tick is over: only what differs
  * from SYN to SYN is looked at. Whatever is not as usual, about the SYN or the service, goes the long way
- * (answer.h: syn_decide()), and so do the first SYNs of each tick, which in calm times are all.
+ * (answer.h: syn_decide()), and so do the first SYNs of each tick, which in calm times are nearly all.
  *
  * In calm, some tens of final ACKs, and of SYNs to tuples in TIME-WAIT, come within a tick: for those the
  * table of services is asked once (struct recent).

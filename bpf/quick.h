@@ -435,10 +435,7 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	/* The same cookie once more goes on with the same metadata (abi.h: struct handshake_metadata). */
 	if (!validated_same(way, hash, vlan, claim->client_isn, claim->server_isn, now_ms)) {
 		claim_metadata(claim, &way->metadata);
-		way->hash = hash;
-		way->at_ms = now_ms;
-		way->vlan = vlan;
-		way->checksum_partial = recent->checksum_partial;
+		validated_note(way, hash, now_ms, vlan, recent->checksum_partial);
 	}
 	COUNT(ack_validated);
 	return claim_hand_over(ctx, &way->metadata, set);

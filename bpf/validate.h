@@ -46,6 +46,16 @@ static __always_inline bool validated_same(const struct validated *way, __u64 ha
 	       way->metadata.client_isn == client_isn && way->metadata.server_isn == server_isn;
 }
 
+/* Notes whose metadata @way holds now. */
+static __always_inline void validated_note(struct validated *way, __u64 hash, __u64 now_ms, __u32 vlan,
+					   __u8 checksum_partial)
+{
+	way->hash = hash;
+	way->at_ms = now_ms;
+	way->vlan = vlan;
+	way->checksum_partial = checksum_partial;
+}
+
 /* The final ACK that @way holds has become a connection, or was given its request socket at least. */
 static __always_inline void validated_promote(struct validated *way, __u64 hash)
 {

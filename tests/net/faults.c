@@ -108,8 +108,8 @@ static bool byte_comes(const char *whose, int from, int to)
 
 	if (written && tcp_read(to, &byte, 1, 5000) == 1)
 		return true;
-	printf("# the %s's byte %s after %lld ms: %s\n", whose, written ? "does not come" : "is not taken",
-	       (long long)(now_ms() - began), strerror(errno));
+	printf("# the %s's byte %s: %s, %lld ms\n", whose, written ? "does not come" : "is not taken",
+	       written ? "waited for" : strerror(errno), (long long)(now_ms() - began));
 	for (int side = 0; side < 2; side++)
 		printf("# %s: %s\n", side ? "server" : "client",
 		       netns_output(side ? product.pair.server : product.pair.client,

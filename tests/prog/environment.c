@@ -62,6 +62,57 @@ struct tcp_spec place_syn(enum place place, uint16_t sport, uint16_t dport)
 	return syn;
 }
 
+struct tcp_spec own_syn(enum place place, uint16_t sport, uint16_t dport)
+{
+	struct tcp_spec syn = place_syn(place, sport, dport);
+
+	syn.saddr = ip(place == IPV6 ? CLIENT_IP6 : CLIENT_IP4);
+	return syn;
+}
+
+static socklen_t sockaddr_of(struct sockaddr_storage *storage, const struct ip_addr *address, uint16_t port)
+{
+	struct sockaddr_in *ipv4 = (struct sockaddr_in *)storage;
+	struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)storage;
+
+	memset(storage, 0, sizeof(*storage));
+	storage->ss_family = address->family;
+	if (address->family == AF_INET) {
+		ipv4->sin_port = htons(port);
+		ipv4->sin_addr = address->v4;
+		return sizeof(*ipv4);
+	}
+	ipv6->sin6_port = htons(port);
+	ipv6->sin6_addr = address->v6;
+	return sizeof(*ipv6);
+}
+
+static int connect_in_ns(void *context)
+{
+	const struct tcp_spec *syn = context;
+	const struct timeval patience = { .tv_sec = 3 };
+	struct sockaddr_storage from, to;
+	socklen_t length = sockaddr_of(&from, &syn->saddr, syn->sport);
+	int fd = socket(from.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	sockaddr_of(&to, &syn->daddr, syn->dport);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&from, length) ||
+	    connect(fd, (struct sockaddr *)&to, length))
+		return -errno;
+	return fd;
+}
+
+int own_connect(const struct tcp_spec *syn)
+{
+	struct tcp_spec mine = *syn;
+	const int client = netns_call(env.pair.client, connect_in_ns, &mine);
+
+	REQUIRE(client >= 0, "connecting to port %u of %s: %s", syn->dport, ip_text(&syn->daddr),
+		strerror(-client));
+	return client;
+}
+
 /* Not every kernel has VLAN devices. So the addresses of the tagged places are the device's own. */
 void vlan_synack(const struct tcp_spec *syn, struct tcp_frame *synack)
 {

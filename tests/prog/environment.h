@@ -69,6 +69,10 @@ struct ip_addr client_ip(enum place place, unsigned int n);
 struct ip_addr server_ip(enum place place);
 /* A SYN with the options of Linux. */
 struct tcp_spec place_syn(enum place place, uint16_t sport, uint16_t dport);
+/* The same from the client's own address, by whose kernel own_connect() makes a connection of that tuple.
+ */
+struct tcp_spec own_syn(enum place place, uint16_t sport, uint16_t dport);
+int own_connect(const struct tcp_spec *syn);
 /* Sends the SYN-ACK to a tagged SYN by a raw socket: tc_learn cannot tell. */
 void vlan_synack(const struct tcp_spec *syn, struct tcp_frame *synack);
 

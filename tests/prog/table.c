@@ -960,27 +960,15 @@ CASE("an option that no SYN-ACK has shown is the stack's to grant")
 	close(fd);
 }
 
-static int connect_in_ns(void *context)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET,
-				  .sin_port = htons(*(const uint16_t *)context),
-				  .sin_addr = ip(SERVER_IP4).v4 };
-	const struct timeval patience = { .tv_sec = 3 };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	return connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : fd;
-}
-
 CASE("a full accept queue means no answer")
 {
 	uint16_t port = PORT_FULL;
+	const struct tcp_spec syn = own_syn(IPV4, next_port(), port);
 	int fd = listen_on(port, 0, NULL), client;
 
 	admit(IPV4, port, NULL);
 	expect_syn(IPV4, port, NULL, XDP_TX, COUNTER_syn_answered);
-	client = netns_call(env.pair.client, connect_in_ns, &port);
-	REQUIRE(client >= 0, "connect: %s", strerror(-client));
+	client = own_connect(&syn);
 	expect_syn(IPV4, port, NULL, XDP_DROP, COUNTER_syn_dropped_queue_full);
 	expect_syn(IPV4, port, windows, XDP_DROP, COUNTER_syn_dropped_queue_full);
 	close(accept(fd, NULL, NULL));
@@ -1100,6 +1088,7 @@ static void run_ack(int program, const struct tcp_spec *ack, struct run *run, ui
 	run_frame(program, frame, *length, run);
 }
 
+/* Or a SYN that is not answered. */
 static void expect_ack(const char *name, const struct tcp_spec *ack, enum counter counted,
 		       unsigned int verdict)
 {
@@ -1439,18 +1428,11 @@ static void set_guard(const char *guard)
 
 CASE("with guard, fragments and priority tags of a connection are let pass, also where no filter knows it")
 {
-	struct tcp_spec segment = place_syn(IPV4, 0, PORT), wrapped;
-	struct sockaddr_in me;
-	socklen_t length = sizeof(me);
-	uint16_t port = PORT;
+	struct tcp_spec segment = own_syn(IPV4, next_port(), PORT), wrapped;
 	int client;
 
 	set_guard("on");
-	client = netns_call(env.pair.client, connect_in_ns, &port);
-	REQUIRE(client >= 0, "connect: %s", strerror(-client));
-	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
-	segment.saddr.v4 = me.sin_addr;
-	segment.sport = ntohs(me.sin_port);
+	client = own_connect(&segment);
 	segment.flags = ACK;
 	segment.seq = segment.ack = 1;
 	segment.options = options_ts(1, 2);
@@ -1496,6 +1478,21 @@ CASE("with guard, a fragment of nobody's ends here, and one right behind a final
 
 /* ---- what the stack holds ---- */
 
+/* @spec over IPv4, whose length is less than that of its header: the stack drops it, and it counts as
+ * nothing. */
+static void expect_no_segment(const struct tcp_spec *spec)
+{
+	static struct run run;
+	uint8_t frame[FRAME_MAX];
+	size_t size = frame_build(spec, frame, sizeof(frame));
+
+	frame[16] = 0;
+	frame[17] = 19;
+	run_frame(env.xdp, frame, size, &run);
+	EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none), "no segment: %s, %s",
+	       verdict_text(run.verdict), counted_text(&run));
+}
+
 /* Whether the cookie of the tuple's only handshake is noted as tried, or as made. */
 static bool cookie_made(const struct tcp_spec *segment)
 {
@@ -1524,17 +1521,10 @@ static bool cookie_made(const struct tcp_spec *segment)
 
 CASE("segments and SYNs of a connection that the stack has are the stack's")
 {
-	struct tcp_spec segment = place_syn(IPV4, 0, PORT), syn;
-	struct sockaddr_in me;
-	socklen_t length = sizeof(me);
-	uint16_t port = PORT;
-	int client = netns_call(env.pair.client, connect_in_ns, &port);
+	const struct tcp_spec syn = own_syn(IPV4, next_port(), PORT);
+	struct tcp_spec segment = syn;
+	int client = own_connect(&syn);
 
-	REQUIRE(client >= 0, "connect: %s", strerror(-client));
-	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
-	segment.saddr.v4 = me.sin_addr;
-	segment.sport = ntohs(me.sin_port);
-	syn = segment;
 	segment.flags = ACK;
 	segment.seq = 1;
 	segment.ack = 1;
@@ -1546,18 +1536,7 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 	filter_empty();
 	expect_ack("looked up", &segment, COUNTER_ack_connected, XDP_PASS);
 	expect_ack("marked by the lookup", &segment, COUNTER_ack_known, XDP_PASS);
-	{
-		static struct run run;
-		uint8_t frame[FRAME_MAX];
-		size_t size = frame_build(&segment, frame, sizeof(frame));
-
-		/* IPv4's length, less than its header: the stack drops that. */
-		frame[16] = 0;
-		frame[17] = 19;
-		run_frame(env.xdp, frame, size, &run);
-		EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none), "no segment: %s, %s",
-		       verdict_text(run.verdict), counted_text(&run));
-	}
+	expect_no_segment(&segment);
 	{
 		static struct run run;
 		uint8_t frame[FRAME_MAX];
@@ -1586,61 +1565,20 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 	close(accept(env.listener, NULL, NULL));
 }
 
-static int connect_ipv6_in_ns(void *context)
-{
-	struct sockaddr_in6 to = { .sin6_family = AF_INET6,
-				   .sin6_port = htons(*(const uint16_t *)context),
-				   .sin6_addr = ip(SERVER_IP6).v6 };
-	const struct timeval patience = { .tv_sec = 3 };
-	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	return connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : fd;
-}
-
-/* A connection from the client's namespace that the server has closed first. Yields the SYN of its tuple.
- */
+/* A connection that the server has closed first. Yields the SYN of its tuple. */
 static struct tcp_spec time_wait(enum place place)
 {
-	struct tcp_spec syn = place_syn(place, 0, PORT);
-	struct sockaddr_storage me;
-	socklen_t length = sizeof(me);
-	uint16_t port = PORT;
-	int client = netns_call(env.pair.client, place == IPV4 ? connect_in_ns : connect_ipv6_in_ns, &port);
-	int server;
+	const struct tcp_spec syn = own_syn(place, next_port(), PORT);
+	int client = own_connect(&syn), server = accept(env.listener, NULL, NULL);
 	char byte;
 
-	REQUIRE(client >= 0, "connect: %s", strerror(-client));
-	REQUIRE(!getsockname(client, (struct sockaddr *)&me, &length));
-	server = accept(env.listener, NULL, NULL);
 	REQUIRE(server >= 0, "accept: %s", strerror(errno));
 	shutdown(server, SHUT_WR);
 	EXPECT_EQ(read(client, &byte, 1), 0);
 	close(client);
 	EXPECT_EQ(read(server, &byte, 1), 0);
 	close(server);
-	if (place == IPV4) {
-		syn.saddr.v4 = ((struct sockaddr_in *)&me)->sin_addr;
-		syn.sport = ntohs(((struct sockaddr_in *)&me)->sin_port);
-	} else {
-		syn.saddr.v6 = ((struct sockaddr_in6 *)&me)->sin6_addr;
-		syn.sport = ntohs(((struct sockaddr_in6 *)&me)->sin6_port);
-	}
 	return syn;
-}
-
-static void expect_held(const char *what, enum place place, const struct tcp_spec *syn, uint32_t verdict,
-			enum counter counter)
-{
-	static struct run run;
-	uint8_t frame[FRAME_MAX];
-	size_t size = frame_build(syn, frame, sizeof(frame));
-
-	run_frame(env.xdp, frame, size, &run);
-	EXPECT(run.verdict == verdict && counted_only(&run, counter), "%s over %s: %s, %s", what,
-	       place == IPV4 ? "IPv4" : "IPv6", verdict_text(run.verdict), counted_text(&run));
-	if (verdict == XDP_PASS)
-		expect_unchanged(what, frame, size, &run);
 }
 
 /* The first of a tick by the long way, those behind it by the short one, and nobody can tell which. */
@@ -1649,34 +1587,29 @@ CASE("SYNs to tuples in TIME-WAIT are the stack's, the first one and a crowd of 
 	for (enum place place = IPV4; place <= IPV6; place++) {
 		struct tcp_spec syn = time_wait(place), again = time_wait(place), other = syn, ack = syn;
 		struct tcp_spec free = place_syn(place, next_port(), PORT), odd = free;
+		static struct run run;
+		uint8_t frame[FRAME_MAX];
+		size_t length;
 
 		memcpy(other.dst_mac, "\x02\x77\0\0\0\x09", 6);
 		ack.flags = ACK;
 		tick_over();
 		for (int i = 0; i < 6; i++)
-			expect_held("one", place, i & 1 ? &again : &syn, XDP_PASS, COUNTER_syn_passed_held);
+			expect_ack("one", i & 1 ? &again : &syn, COUNTER_syn_passed_held, XDP_PASS);
 		/* One that the filter knows, and nobody holds. */
 		tcp_checksum(&odd);
-		expect_held("a wrong checksum", place, &odd, XDP_PASS, COUNTER_syn_passed_checksum);
-		expect_held("one", place, &syn, XDP_PASS, COUNTER_syn_passed_held);
-		expect_held("the same tuple's", place, &free, XDP_TX, COUNTER_syn_answered);
-		expect_held("another MAC", place, &other, XDP_PASS, COUNTER_syn_passed_other_mac);
-		expect_held("the ACK behind it", place, &ack, XDP_PASS, COUNTER_ack_known);
-		if (place == IPV4) {
-			static struct run run;
-			uint8_t frame[FRAME_MAX];
-			size_t size = frame_build(&syn, frame, sizeof(frame));
-
-			/* IPv4's length, less than its header. */
-			frame[16] = 0;
-			frame[17] = 19;
-			run_frame(env.xdp, frame, size, &run);
-			EXPECT(run.verdict == XDP_PASS && counted_only(&run, COUNTER_none),
-			       "no segment: %s, %s", verdict_text(run.verdict), counted_text(&run));
-		}
+		expect_ack("a wrong checksum", &odd, COUNTER_syn_passed_checksum, XDP_PASS);
+		expect_ack("one", &syn, COUNTER_syn_passed_held, XDP_PASS);
+		run_ack(env.xdp, &free, &run, frame, &length);
+		EXPECT(run.verdict == XDP_TX && counted_only(&run, COUNTER_syn_answered), "%s, %s",
+		       verdict_text(run.verdict), counted_text(&run));
+		expect_ack("another MAC", &other, COUNTER_syn_passed_other_mac, XDP_PASS);
+		expect_ack("the ACK behind it", &ack, COUNTER_ack_known, XDP_PASS);
+		if (place == IPV4)
+			expect_no_segment(&syn);
 		env.set.held_budget = 0;
 		settings_store();
-		expect_held("over budget", place, &syn, XDP_DROP, COUNTER_syn_dropped_over_budget);
+		expect_ack("over budget", &syn, COUNTER_syn_dropped_over_budget, XDP_DROP);
 		env.set.held_budget = PLENTY;
 		settings_store();
 	}
