@@ -32,7 +32,7 @@ enum {
 static __always_inline bool ack_intact(struct xdp_md *ctx, const struct packet *packet, struct cpu *cpu,
 				       bool checksum_partial)
 {
-	if (!tcp_segment_whole(ctx, true, packet, bpf_xdp_get_buff_len(ctx), &cpu->header))
+	if (!tcp_segment_whole(ctx, true, packet, xdp_length(ctx), &cpu->header))
 		return false;
 	return packet_tcp_header(packet) != packet->tcp_length ||
 	       (tcp_sum_read(ctx, packet, &cpu->header) &&

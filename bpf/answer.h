@@ -52,7 +52,7 @@ static __always_inline __u32 syn_held(struct xdp_md *ctx, const struct syn *syn,
 {
 	__u32 state = 0;
 
-	if (known_in(syn->asked, syn->hash)) {
+	if (known(syn->set, syn->hash)) {
 		state = lookup_state(ctx, syn->tuple, is_ipv4);
 		if (state == KERNEL_TCP_LISTEN)
 			state = 0;
@@ -152,7 +152,7 @@ __noinline int syn_transmit(struct xdp_md *ctx, const struct synack_frame *frame
 		return -1;
 	tcp_length = sizeof(struct tcphdr) + words * 4;
 	length = ip_offset + ip_header + tcp_length;
-	whole = bpf_xdp_get_buff_len(ctx);
+	whole = xdp_length(ctx);
 	/* In several buffers, and the first one too short for the answer: it would end in another one. */
 	if (ctx->data_end - ctx->data < length && ctx->data_end - ctx->data < whole)
 		return -1;
@@ -335,7 +335,7 @@ static __always_inline int syn_lately(struct xdp_md *ctx, const struct packet *p
 	enum answer answer;
 
 	if (!lately_holds(lately, cpu, ctx->ingress_ifindex, packet->vlan, syn->tuple) ||
-	    !eth_mac_equal(packet->eth->h_dest, lately->device_mac) || known_in(syn->asked, syn->hash))
+	    !eth_mac_equal(packet->eth->h_dest, lately->device_mac) || known(set, syn->hash))
 		return UNUSUAL;
 	if (set->prefix_budget || syn->now_ms < set->events_until_ms)
 		return UNUSUAL;
@@ -413,7 +413,6 @@ static __always_inline int syn_decide(struct xdp_md *ctx, struct packet *packet,
 
 	tcp_tuple(packet, syn.tuple);
 	syn.hash = tuple_hash(syn.tuple, set->hash_seed);
-	syn.asked = known_ask(set, syn.hash);
 	syn.now_ms = clock_tick_ms(cpu);
 	syn.tos = packet->is_ipv4 ? packet->ipv4->tos : ipv6_traffic_class(packet->ipv6);
 	if (cpu->tick_syns >= CLOCK_FLOOD) {

@@ -18,9 +18,10 @@ static __always_inline __u64 clock_coarse_ms(void)
 }
 
 enum {
-	CLOCK_LAG_MS = 30, /* of the tick behind the clock, as a rule: ticks are 1 to 10 ms apart */
-	CLOCK_FLOOD = 64,  /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
-	CLOCK_SYNS = 16,   /* and in a flood so many of them share a look at the clock */
+	CLOCK_LAG_MS = 30,    /* of the tick behind the clock, as a rule: ticks are 1 to 10 ms apart */
+	CLOCK_FLOOD = 64,     /* SYNs on one CPU within a tick (1 to 10 ms) are a flood, */
+	CLOCK_SYNS = 16,      /* and in a flood so many of them share a look at the clock; */
+	CLOCK_TORRENT = 1024, /* from so many on, four times as many */
 };
 
 /* clock_coarse_ms(), without a look at the clock if this is still the same tick: jiffies are a load. */
@@ -38,14 +39,14 @@ static __always_inline __u64 clock_tick_ms(struct cpu *cpu)
 
 /*
  * The moment of a SYN, after clock_tick_ms(). A look at the clock costs as much as a cookie, since the
- * processor first ends all that it has begun. So in a flood the moment is that of up to fifteen SYNs ago: a
- * fraction of a tick, never more than one, and never ahead.
+ * processor first ends all that it has begun. So in a flood the moment is that of up to fifteen SYNs ago,
+ * or 63 where that is still less: a fraction of a tick, never more than one, and never ahead.
  */
 static __always_inline __u64 clock_syn_ms(struct cpu *cpu)
 {
 	const __u32 syns = cpu->tick_syns++;
 
-	if (syns < CLOCK_FLOOD || !(syns % CLOCK_SYNS))
+	if (syns < CLOCK_FLOOD || !(syns % (syns < CLOCK_TORRENT ? CLOCK_SYNS : 4 * CLOCK_SYNS)))
 		cpu->syn_ms = clock_ms();
 	return cpu->syn_ms;
 }

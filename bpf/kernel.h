@@ -55,6 +55,11 @@ struct net_device {
 	possible_net_t nd_net;
 };
 
+/* include/net/xdp.h */
+struct xdp_buff {
+	__u32 flags;
+};
+
 struct dst_entry {
 	struct net_device *dev;
 };
@@ -212,6 +217,7 @@ enum kernel_constants {
 	KERNEL_TFO_SERVER_ENABLE = 2,
 	KERNEL_SKB_DST_NOREF = 1,
 	KERNEL_RTF_CACHE = 0x01000000,
+	KERNEL_XDP_FLAGS_HAS_FRAGS = 1 << 0,
 };
 
 extern int LINUX_KERNEL_VERSION __kconfig;
@@ -224,7 +230,7 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 				   int attrs__sz) __ksym;
 /* What is believed to be of a type, to be read: reads never fault. */
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;
-/* The struct sk_buff behind a context. */
+/* The struct sk_buff, or xdp_buff, behind a context. */
 extern void *bpf_cast_to_kern_ctx(void *context) __ksym;
 
 /*
@@ -235,5 +241,21 @@ extern void *bpf_cast_to_kern_ctx(void *context) __ksym;
  */
 #define KERNEL_READ_ONLY(object)                                                                           \
 	((typeof(object))bpf_rdonly_cast(object, bpf_core_type_id_kernel(typeof(*(object)))))
+
+/* Whether a frame lies in more than one buffer. */
+static __always_inline bool xdp_has_frags(struct xdp_md *ctx)
+{
+	const struct xdp_buff *kernel_xdp = bpf_cast_to_kern_ctx(ctx);
+
+	return kernel_xdp->flags & KERNEL_XDP_FLAGS_HAS_FRAGS;
+}
+
+/* bpf_xdp_get_buff_len(), with no call for most. */
+static __always_inline __u32 xdp_length(struct xdp_md *ctx)
+{
+	const void *data = (const void *)(long)ctx->data, *end = (const void *)(long)ctx->data_end;
+
+	return xdp_has_frags(ctx) ? bpf_xdp_get_buff_len(ctx) : end - data;
+}
 
 #endif

@@ -29,36 +29,19 @@ static __always_inline struct known_note *known_note(const struct settings *set,
 	return bpf_map_lookup_elem(&known_notes, &index);
 }
 
-/*
- * The filter's word for the tuple. Whoever asks for it long before known_in() does not wait for the memory:
- * that is far away, in a large filter, and the tuples of a flood are all over it.
- */
-static __always_inline __u64 known_ask_at(__u64 hash, __u32 mask, __u32 base)
+/* Whether the stack may hold the tuple, by the generation of @base. */
+static __always_inline bool known_by(__u64 hash, __u32 mask, __u32 base)
 {
 	const struct known_word *word = known_word(hash, mask, base);
-	/* An absent word cannot be; were it so, the exact lookup decides. */
-	__u64 bits = word ? word->bits : ~0ULL;
-
-	barrier_var(bits);
-	return bits;
-}
-
-static __always_inline __u64 known_ask(const struct settings *set, __u64 hash)
-{
-	return known_ask_at(hash, set->known_mask, known_base(set, set->known_generation));
-}
-
-/* Whether the stack may hold the tuple, by what known_ask() found. */
-static __always_inline bool known_in(__u64 asked, __u64 hash)
-{
 	const __u64 bits = known_bits(hash);
 
-	return (asked & bits) == bits;
+	/* An absent word cannot be; were it so, the exact lookup decides. */
+	return !word || (word->bits & bits) == bits;
 }
 
 static __always_inline bool known(const struct settings *set, __u64 hash)
 {
-	return known_in(known_ask(set, hash), hash);
+	return known_by(hash, set->known_mask, known_base(set, set->known_generation));
 }
 
 static __always_inline void known_mark(const struct settings *set, __u64 hash)

@@ -65,6 +65,36 @@ static __always_inline void recent_note(struct recent *recent, const struct cpu 
 	recent->rcv_wscale = service->synack.rcv_wscale;
 	recent->checksum_partial = service->checksum_partial;
 	recent->held = 0;
+	for (int i = 0; i < RECENT_RIGHT; i++)
+		recent->right[i] = RECENT_NONE;
+}
+
+/* What a cookie has in clear, if it has timestamps: clients of a kind have the same. */
+static __always_inline __u16 recent_clear(__u32 server_isn)
+{
+	return server_isn & ((1u << cookie_clear_bits(1)) - 1);
+}
+
+/* Of clients' window scales, those that are common lie each in a place of its own. */
+static __always_inline __u32 recent_right_at(__u16 clear)
+{
+	return clear & (RECENT_RIGHT - 1);
+}
+
+/* Notes that a cookie with timestamps was right. */
+static __always_inline void recent_note_right(struct recent *recent, __u32 server_isn)
+{
+	const __u16 clear = recent_clear(server_isn);
+
+	recent->right[recent_right_at(clear)] = clear;
+}
+
+/* Whether one like this was, in the tick that @recent is of. */
+static __always_inline bool recent_was_right(const struct recent *recent, __u32 server_isn)
+{
+	const __u16 clear = recent_clear(server_isn);
+
+	return recent->right[recent_right_at(clear)] == clear;
 }
 
 /* Whether what is there was found out in this tick, of the service that a SYN is for. */
@@ -129,6 +159,7 @@ static __always_inline void lately_note(struct lately *lately, const struct cpu 
 	lately->known_mask = set->known_mask;
 	lately->known_base = known_base(set, set->known_generation);
 	lately->own_mask = set->own_mask;
+	lately->own_ends = set->own_ends;
 }
 
 #endif

@@ -110,6 +110,8 @@ enum {
 	LATELY_WAYS = 8,
 	LATELY_ANSWERS = 8,
 	LATELY_OPTION_WORDS = 6, /* hardly any SYN has more */
+	RECENT_RIGHT = 4,
+	RECENT_NONE = 0xffff, /* more than recent_clear() can be */
 	PACE_SLOTS = 4096,
 };
 
@@ -232,7 +234,8 @@ struct lately_answer {
 	__be32 synack_control;	    /* the fourth word of its TCP header */
 	__u32 clear;		    /* of the cookie */
 	__u32 common;		    /* cookie_common() */
-	__u64 sum;		    /* of what all these SYN-ACKs have in common, pseudo header included */
+	__u64 syn_sum;		    /* of what all these SYNs have in common, pseudo header included; */
+	__u64 synack_sum;	    /* and all these SYN-ACKs */
 	struct siphash_state begun; /* cookie_hash_begin() */
 };
 
@@ -249,6 +252,7 @@ struct lately {
 	struct service_synack synack;
 	/* Of the settings, so that they need not be looked up. */
 	__u64 hash_seed;
+	__u64 own_ends;
 	__u32 known_mask;
 	__u32 known_base;
 	__u32 own_mask;
@@ -266,6 +270,7 @@ struct recent {
 	__u8 held; /* SYNs to tuples in TIME-WAIT come to it, and nothing but their budget keeps them from
 		      passing */
 	__u8 pad[3];
+	__u16 right[RECENT_RIGHT]; /* of cookies that were right: recent_clear(), or RECENT_NONE */
 };
 
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */

@@ -24,6 +24,12 @@ static __always_inline bool address_own_by(const struct address *address, __u64 
 	return (word->bits & bits) == bits;
 }
 
+/* Whether it may be, by its end alone: see settings.own_ends. */
+static __always_inline bool address_ends_as_own(const struct address *address, __u64 own_ends)
+{
+	return own_ends >> (host32(address->word[3]) & 63) & 1;
+}
+
 static __always_inline bool address_own(const struct address *address, const struct settings *set)
 {
 	return address_own_by(address, set->hash_seed, set->own_mask);

@@ -27,7 +27,8 @@
 #include "validate.h"
 
 enum {
-	UNUSUAL = -1,	      /* none of these: go the long way */
+	UNUSUAL = -1,				       /* none of these: go the long way */
+	QUICK_ACK_HEADER = sizeof(struct tcphdr) + 12, /* a final ACK's, with timestamps alone */
 	QUICK_KEEP_EVERY = 4, /* options that have no answer kept, where another's is: one in so many */
 };
 
@@ -89,42 +90,51 @@ __noinline int quick_keep(struct xdp_md *ctx, struct lately *lately, const struc
 	kept->timestamps = frame->timestamps;
 	kept->synack_words = frame->options;
 	kept->synack_control = be32_from(frame->control);
-	sum = (__u64)raw32(kept->synack_control) + raw16(be16_from(IPPROTO_TCP)) +
-	      raw16(be16_from(sizeof(struct tcphdr) + frame->options * 4)) + raw16(lately->service.port);
+	sum = raw16(be16_from(IPPROTO_TCP));
 	for (int i = frame->is_ipv4 ? 3 : 0; i < 4; i++)
 		sum += raw32(lately->service.address.word[i]);
+	kept->synack_sum = sum + raw16(be16_from(sizeof(struct tcphdr) + frame->options * 4)) +
+			   raw16(lately->service.port) + raw32(kept->synack_control);
 	for (__u32 i = 0; i < 5; i++) {
 		kept->synack_option[i] = frame->option[i];
 		if (i < frame->options)
-			sum += raw32(frame->option[i]);
+			kept->synack_sum += raw32(frame->option[i]);
 	}
-	kept->sum = sum;
+	kept->syn_sum = sum + raw16(be16_from(sizeof(struct tcphdr) + size));
+	for (__u32 i = 0; i < LATELY_OPTION_WORDS; i++)
+		if (i < words && (!at || (i != at / 4 - 5 && i != at / 4 - 4)))
+			kept->syn_sum += raw32(kept->option[i]);
 	kept->control = control;
 	return 0;
 }
 
+/* The difference of the @i-th word of options; of the two with the timestamps' values, there is none. */
+static __always_inline __u32 quick_difference(const __be32 *tcp, const struct lately_answer *kept,
+					      const __u32 words, const __u32 tsval_word, const __u32 i)
+{
+	if (i >= words || (tsval_word && (i == tsval_word || i == tsval_word + 1)))
+		return 0;
+	return raw32(tcp[5 + i]) ^ raw32(kept->option[i]);
+}
+
 /*
- * Whether the SYN's options are those that are kept, whatever its timestamps. Adds up its TCP header and
- * its options.
+ * Whether the SYN's options are those that are kept, whatever its timestamps, which are added up. Without a
+ * loop, which compilers leave one.
  */
 static __always_inline bool quick_same(const __be32 *tcp, const void *end, const __u32 words,
 				       const __u32 tsval_word, const struct lately_answer *kept, __u64 *sum,
 				       __be32 *tsval)
 {
-	__u32 other = 0;
-
 	if ((const void *)(tcp + 5 + words) > end)
 		return false;
-#pragma unroll
-	for (__u32 i = 0; i < 5 + words; i++)
-		*sum += raw32(tcp[i]);
-#pragma unroll
-	for (__u32 i = 0; i < words; i++)
-		if (!tsval_word || i < tsval_word || i > tsval_word + 1)
-			other |= raw32(tcp[5 + i]) ^ raw32(kept->option[i]);
-	if (tsval_word)
+	if (tsval_word) {
 		*tsval = tcp[5 + tsval_word];
-	return !other;
+		*sum += (__u64)raw32(*tsval) + raw32(tcp[6 + tsval_word]);
+	}
+#define DIFFERENCE(i) quick_difference(tcp, kept, words, tsval_word, i)
+	return !(DIFFERENCE(0) | DIFFERENCE(1) | DIFFERENCE(2) | DIFFERENCE(3) | DIFFERENCE(4) |
+		 DIFFERENCE(5));
+#undef DIFFERENCE
 }
 
 /* The SYN's, or the segment's, tuple. */
@@ -189,12 +199,13 @@ static __always_inline bool quick_source(const void *ip, const struct tuple *tup
 		   ipv6_source_martian(&tuple->remote, &tuple->local)) {
 		return false;
 	}
-	return !address_own_by(&tuple->remote, lately->hash_seed, lately->own_mask);
+	return !address_ends_as_own(&tuple->remote, lately->own_ends) ||
+	       !address_own_by(&tuple->remote, lately->hash_seed, lately->own_mask);
 }
 
 /*
  * Writes the SYN-ACK's TCP header. @sum: of what has been written for its checksum, and is not in
- * kept->sum. The frame is as long as the answer: false cannot be, but the verifier does not know.
+ * kept->synack_sum. The frame is as long as the answer: false cannot be, but the verifier does not know.
  */
 static __always_inline bool quick_write(__be32 *tcp, const void *end, const struct lately_answer *kept,
 					__u32 isn, __u32 client_isn, __be32 tsval, __be32 tsecr, __u64 sum)
@@ -204,7 +215,7 @@ static __always_inline bool quick_write(__be32 *tcp, const void *end, const stru
 	tcp[2] = be32_from(client_isn + 1);
 	tcp[3] = kept->synack_control;
 	tcp[5] = kept->synack_option[0];
-	sum += kept->sum + raw32(tcp[1]) + raw32(tcp[2]);
+	sum += kept->synack_sum + raw32(tcp[1]) + raw32(tcp[2]);
 	if (kept->timestamps) {
 		if ((const void *)(tcp + 9) > end)
 			return false;
@@ -271,7 +282,7 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 	struct siphash_state state;
 	struct counters *count;
 	struct lately *lately;
-	__u64 hash, sum, asked, now_ms;
+	__u64 hash, sum, remote_sum, now_ms;
 	__be32 *tcp, tsval = 0;
 	struct tuple tuple;
 	__be16 ip_length;
@@ -295,53 +306,55 @@ static __always_inline int quick_answer(struct xdp_md *ctx, __u32 offset, __u32 
 		return quick_held(ctx, cpu, &tuple, data, ip, vlan, is_ipv4);
 	if (!eth_mac_equal(data, lately->device_mac))
 		return UNUSUAL;
-	/* Asked as early as can be: see known_ask(). */
-	hash = tuple_hash(&tuple, lately->hash_seed);
-	asked = known_ask_at(hash, lately->known_mask, lately->known_base);
 	kept = lately_answer(lately, quick_control(tcp), tcp[5]);
 	if (kept->control != quick_control(tcp) || kept->length != ip_length)
 		return UNUSUAL;
-	/* The pseudo header, and then the rest. */
-	tcp_length = host16(ip_length) - (is_ipv4 ? sizeof(struct iphdr) : 0);
-	sum = is_ipv4 ? csum_pseudo_ipv4(tuple.remote.word[3], tuple.local.word[3], IPPROTO_TCP, tcp_length)
-		      : csum_pseudo_ipv6(tuple.remote.word, tuple.local.word, IPPROTO_TCP, tcp_length);
+	remote_sum = 0;
+	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
+		remote_sum += raw32(tuple.remote.word[i]);
+	sum = kept->syn_sum + remote_sum + raw32(tcp[0]) + raw32(tcp[1]) + raw32(tcp[2]) + raw32(tcp[3]) +
+	      raw32(tcp[4]);
 	if (!quick_alike(tcp, end, kept, &sum, &tsval) || !csum_right(sum) ||
-	    !quick_source(ip, &tuple, is_ipv4, lately) || known_in(asked, hash))
+	    !quick_source(ip, &tuple, is_ipv4, lately))
 		return UNUSUAL;
 
-	now_ms = clock_syn_ms(cpu);
 	client_isn = host32(tcp[1]);
 	state = kept->begun;
 	hash = cookie_hash_end(&state, &tuple.remote, tuple.remote_port, is_ipv4, kept->common, kept->clear,
 			       client_isn);
 	isn = cookie_isn(hash, kept->clear, kept->timestamps);
 
+	/* Asked last: where nothing is waited for but this, processors run ahead of what is far away. */
+	if (known_by(tuple_hash(&tuple, lately->hash_seed), lately->known_mask, lately->known_base))
+		return UNUSUAL;
+	now_ms = clock_syn_ms(cpu);
 	tcp_length = sizeof(struct tcphdr) + kept->synack_words * 4;
 	length = offset + ip_header + tcp_length;
-	whole = bpf_xdp_get_buff_len(ctx);
-	if (data + length > end && end - data < whole)
-		return UNUSUAL;
-	growth = (int)length - (int)whole;
-	if (growth && bpf_xdp_adjust_tail(ctx, growth))
-		return UNUSUAL;
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	ip = data + offset;
-	barrier_var(ip);
-	tcp = ip + ip_header;
-	if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
-		return UNUSUAL;
+	/* As a rule the frame is as long as its answer. */
+	if (end - data != length || xdp_has_frags(ctx)) {
+		whole = xdp_length(ctx);
+		if (data + length > end && end - data < whole)
+			return UNUSUAL;
+		growth = (int)length - (int)whole;
+		if (growth && bpf_xdp_adjust_tail(ctx, growth))
+			return UNUSUAL;
+		data = (void *)(long)ctx->data;
+		end = (void *)(long)ctx->data_end;
+		ip = data + offset;
+		barrier_var(ip);
+		tcp = ip + ip_header;
+		if (data + sizeof(struct ethhdr) > end || (void *)(tcp + 6) > end)
+			return UNUSUAL;
+	}
 	eth_turn(data);
 	tos = lately->synack.reflects_tos ? tos & ~3u : lately->synack.tos;
 	if (is_ipv4)
 		ipv4_turn(ip, lately->synack.ttl, tos, tcp_length);
 	else
 		ipv6_turn(ip, lately->synack.ttl, tos, tcp_length);
-	sum = raw16(tuple.remote_port);
-	for (int i = is_ipv4 ? 3 : 0; i < 4; i++)
-		sum += raw32(tuple.remote.word[i]);
 	if (!quick_write(tcp, end, kept, isn, client_isn,
-			 be32_from((__u32)now_ms + cookie_timestamp_offset(hash)), tsval, sum))
+			 be32_from((__u32)now_ms + cookie_timestamp_offset(hash)), tsval,
+			 remote_sum + raw16(tuple.remote_port)))
 		return XDP_DROP;
 
 	lately->answered++;
@@ -363,24 +376,42 @@ __noinline int quick_ipv6(struct xdp_md *ctx, __u32 offset, __u32 vlan)
 	return quick_answer(ctx, offset, vlan, false);
 }
 
+/* TCP header and data, by the IP header, which has no options or extensions. */
+static __always_inline __u32 quick_tcp_length(const void *ip, const bool is_ipv4)
+{
+	return is_ipv4 ? host16(((const struct iphdr *)ip)->tot_len) - sizeof(struct iphdr)
+		       : host16(((const struct ipv6hdr *)ip)->payload_len);
+}
+
+/*
+ * Whether a segment without data looks like a final ACK, of a client like those whose cookies were right in
+ * this tick. Of a connection's other ACKs that is one in a thousand. Its note need not be looked at, which
+ * is far away in memory as a rule: if the cookie is not right after all, the long way sees to that.
+ */
+static __always_inline bool quick_expected(const struct recent *recent, const struct cpu *cpu,
+					   const void *ip, const __be32 *tcp, const bool is_ipv4)
+{
+	return quick_tcp_length(ip, is_ipv4) == QUICK_ACK_HEADER && recent->tick == cpu->tick &&
+	       recent_was_right(recent, host32(tcp[2]) - 1);
+}
+
 /*
  * The final ACK of a handshake: XDP_PASS, with what the promoter needs to know, if its cookie is right.
  * Only where a service was found for one a moment ago, and with timestamps alone, as nearly all have them.
  * It is what ack_decide() would do (ack.h).
  */
 static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, struct cpu *cpu,
-				     const struct tuple *tuple, __u64 hash, const __be32 *tcp, __u32 offset,
-				     __u32 vlan, const bool is_ipv4)
+				     struct recent *recent, const struct tuple *tuple, __u64 hash,
+				     const __be32 *tcp, __u32 offset, __u32 vlan, const bool is_ipv4)
 {
 	const void *end = (const void *)(long)ctx->data_end;
 	const __u32 ip_header = is_ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	const __u32 header = sizeof(struct tcphdr) + 12;
-	const struct recent *recent = recent_way(cpu, tuple);
+	const __u32 header = QUICK_ACK_HEADER;
 	struct validated *way = validated_way(cpu, hash);
 	const void *ip = (const void *)tcp - ip_header;
 	const __u64 now_ms = cpu->tick_ms;
-	struct claim *claim = &cpu->claim;
 	const struct epoch_key *key;
+	struct claim claim;
 	__u64 pseudo, sum;
 	__u32 length;
 
@@ -390,9 +421,8 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	if (((const __u8 *)tcp)[12] >> 4 != header / 4 || tcp[5] != be32_from(TCP_WORD_NOP_TIMESTAMPS))
 		return UNUSUAL;
 	/* What the stack would drop shall promote nothing. The checksum over data is left to it. */
-	length = is_ipv4 ? host16(((const struct iphdr *)ip)->tot_len) - ip_header
-			 : host16(((const struct ipv6hdr *)ip)->payload_len);
-	if (length < header || offset + ip_header + length > bpf_xdp_get_buff_len(ctx) ||
+	length = quick_tcp_length(ip, is_ipv4);
+	if (length < header || (length > header && offset + ip_header + length > xdp_length(ctx)) ||
 	    (is_ipv4 && !ipv4_checksum_right(ip)))
 		return UNUSUAL;
 	if (length == header) {
@@ -415,28 +445,29 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	    now_ms < set->events_until_ms)
 		return UNUSUAL;
 
-	claim->tuple = *tuple;
-	claim->now_ms = now_ms;
-	claim->tsval = host32(tcp[6]);
-	claim->tsecr = host32(tcp[7]);
-	claim->client_isn = host32(tcp[1]) - 1;
-	claim->server_isn = host32(tcp[2]) - 1;
-	claim->service_wscale = recent->rcv_wscale;
-	claim->is_ipv4 = is_ipv4;
-	claim->timestamps = 1;
-	claim->life_ms = 2 * set->epoch_ms;
-	claim->epoch = cookie_epoch(claim->server_isn, cpu->epoch, 1);
-	key = &cpu->epoch_keys[claim->epoch & (EPOCH_KEYS - 1)];
-	if (!key->set || key->epoch != claim->epoch)
+	claim.tuple = *tuple;
+	claim.now_ms = now_ms;
+	claim.tsval = host32(tcp[6]);
+	claim.tsecr = host32(tcp[7]);
+	claim.client_isn = host32(tcp[1]) - 1;
+	claim.server_isn = host32(tcp[2]) - 1;
+	claim.service_wscale = recent->rcv_wscale;
+	claim.is_ipv4 = is_ipv4;
+	claim.timestamps = 1;
+	claim.life_ms = 2 * set->epoch_ms;
+	claim.epoch = cookie_epoch(claim.server_isn, cpu->epoch, 1);
+	key = &cpu->epoch_keys[claim.epoch & (EPOCH_KEYS - 1)];
+	if (!key->set || key->epoch != claim.epoch)
 		return UNUSUAL;
-	claim->hash = claim_hash(claim, &key->key);
-	if (!cookie_mac_right(claim->hash, claim->server_isn, 1) || !claim_echo_fits(claim))
+	claim.hash = claim_hash(&claim, &key->key);
+	if (!cookie_mac_right(claim.hash, claim.server_isn, 1) || !claim_echo_fits(&claim))
 		return UNUSUAL;
 	/* The same cookie once more goes on with the same metadata (abi.h: struct handshake_metadata). */
-	if (!validated_same(way, hash, vlan, claim->client_isn, claim->server_isn, now_ms)) {
-		claim_metadata(claim, &way->metadata);
+	if (!validated_same(way, hash, vlan, claim.client_isn, claim.server_isn, now_ms)) {
+		claim_metadata(&claim, &way->metadata);
 		validated_note(way, hash, now_ms, vlan, recent->checksum_partial);
 	}
+	recent_note_right(recent, claim.server_isn);
 	COUNT(ack_validated);
 	return claim_hand_over(ctx, &way->metadata, set);
 }
@@ -455,10 +486,11 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32
 	const __be32 *tcp;
 	struct tuple tuple;
 	__u32 state = KERNEL_TCP_LISTEN; /* at the most, as far as we know */
-	struct cpu *cpu;
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct recent *recent;
 	__u64 hash;
 
-	if (!set || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
+	if (!set || !cpu || offset > sizeof(struct ethhdr) + sizeof(struct vlan_tag))
 		return UNUSUAL;
 	ip = data + offset;
 	barrier_var(ip);
@@ -469,18 +501,18 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32
 	if (!quick_sound(ip, &tuple, is_ipv4))
 		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
-	note = known_note(set, hash);
-	if (known_is_settled(note, hash)) {
-		COUNT(ack_known);
-		return XDP_PASS;
+	recent = recent_way(cpu, &tuple);
+	if (!quick_expected(recent, cpu, ip, tcp, is_ipv4)) {
+		note = known_note(set, hash);
+		if (known_is_settled(note, hash)) {
+			COUNT(ack_known);
+			return XDP_PASS;
+		}
+		if (known_is_promoted(note, hash) && known(set, hash))
+			state = lookup_state(ctx, &tuple, is_ipv4);
 	}
-	cpu = bpf_map_lookup_elem(&cpus, &zero);
-	if (!cpu)
-		return UNUSUAL;
-	if (known_is_promoted(note, hash) && known(set, hash))
-		state = lookup_state(ctx, &tuple, is_ipv4);
 	if (state == KERNEL_TCP_LISTEN)
-		return quick_ack(ctx, set, cpu, &tuple, hash, tcp, offset, vlan, is_ipv4);
+		return quick_ack(ctx, set, cpu, recent, &tuple, hash, tcp, offset, vlan, is_ipv4);
 	/* In CLOSE it may be a listener that closes at this moment: promote_closing() sees to that. */
 	if (!state || state == KERNEL_TCP_NEW_SYN_RECV || state == KERNEL_TCP_CLOSE)
 		return UNUSUAL;

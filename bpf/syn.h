@@ -14,7 +14,6 @@
 struct syn {
 	struct tuple *tuple; /* where the cookie is made of it */
 	__u64 hash;	     /* of the tuple */
-	__u64 asked;	     /* of the filter of known tuples */
 	__u64 now_ms;	     /* as of the last tick */
 	__u64 exact_ms;	     /* 0: not asked */
 	const struct settings *set;

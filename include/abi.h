@@ -15,7 +15,7 @@
 
 enum abi {
 	/* Layout of maps, metadata and cookies. A loader replaces programs only over maps of its own. */
-	ABI_LAYOUT = 10,
+	ABI_LAYOUT = 11,
 	/* In front of the metadata, so that another program's is never taken for ours. */
 	ABI_METADATA_MAGIC = 0x78647068, /* "xdph" */
 	/* In skb->tc_index: this segment has been round the backlog once (promote.h). */
@@ -213,7 +213,8 @@ static __always_inline __u64 known_bits(__u64 hash)
  * The host's own addresses: a filter as known_tuples is one, by address_hash() (tuple.h), which may say yes
  * wrongly, to one source in ten thousand. Then the stack answers, within the budget. Written by attach and
  * `run`. Of the map's words as many are in use as the addresses need (settings.own_mask): few addresses
- * leave the processor's cache to others.
+ * leave the processor's cache to others. And most sources end otherwise than all of them do
+ * (settings.own_ends): those are not looked for.
  */
 enum own {
 	OWN_WORDS_LEAST = 64,
@@ -224,6 +225,12 @@ enum own {
 struct own_word {
 	__u64 bits; /* known_bits() of the addresses whose hashes fall to this word */
 };
+
+/* What an address ends in, its last six bits, as one bit of settings.own_ends. */
+static inline __u64 own_end(const struct address *address)
+{
+	return 1ULL << (host32(address->word[3]) & 63);
+}
 
 /* How many words of the filter so many addresses need: a power of two. */
 static inline __u32 own_words_for(unsigned long addresses)
@@ -295,6 +302,7 @@ struct settings {
 	__u32 known_generation;	    /* the one that is asked */
 	__u32 used_mask;	    /* buckets of used_cookies less one */
 	__u32 own_mask;		    /* words of own_addresses in use less one */
+	__u64 own_ends;		    /* own_end() of all that it holds */
 	__u32 canary_gap_ms;	    /* between two canaries of a service, at the least */
 	__u32 canary_silence_ms;    /* a confirmation older than this calls for a canary */
 	__u32 canary_answers;	    /* so many answers on one CPU call for a canary */

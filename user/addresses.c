@@ -17,6 +17,7 @@ struct filter {
 	__u64 words[OWN_WORDS];
 	__u32 mask;
 	__u64 seed;
+	__u64 ends;
 };
 
 static void add(struct filter *filter, const struct address *address)
@@ -24,6 +25,7 @@ static void add(struct filter *filter, const struct address *address)
 	const __u64 hash = address_hash(address, filter->seed);
 
 	filter->words[hash & filter->mask] |= known_bits(hash);
+	filter->ends |= own_end(address);
 }
 
 static void add_ipv4(struct filter *filter, const struct sockaddr *sockaddr)
@@ -100,10 +102,11 @@ int addresses_store(struct instance *instance)
 	filter->seed = instance->set.hash_seed;
 	add_all(filter, list);
 	/* A word at a time: an address that stays is there all the while, wherever it is looked for. */
-	if (instance->set.own_mask != filter->mask) {
+	if (instance->set.own_mask != filter->mask || instance->set.own_ends != filter->ends) {
 		for (size_t i = 0; i < OWN_WORDS; i++)
 			__atomic_fetch_or(&own[i].bits, filter->words[i], __ATOMIC_RELAXED);
 		instance->set.own_mask = filter->mask;
+		instance->set.own_ends = filter->ends;
 		error = instance_store_settings(instance);
 	}
 	for (size_t i = 0; !error && i < OWN_WORDS; i++)

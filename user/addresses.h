@@ -7,8 +7,8 @@
 
 /*
  * Writes the addresses of this network namespace into the map `own_addresses`, and the broadcast addresses
- * of its subnets, which are nobody's source either; takes out what is gone. instance->set.own_mask becomes
- * what they need, and is stored. Returns 0 or -errno.
+ * of its subnets, which are nobody's source either; takes out what is gone. instance->set.own_mask and
+ * own_ends become what they need, and are stored. Returns 0 or -errno.
  */
 int addresses_store(struct instance *instance);
 

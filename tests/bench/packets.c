@@ -30,8 +30,8 @@ enum {
 	SAMPLE_MOST = 100000,
 	SAMPLE_LEAST = 2048,
 	WARM_UP = 16384, /* SYNs that come to nearly all lines of a filter, of which there are 4,096 */
-	CHAIN = 8192, /* handshakes of a sample */
-	DATA = 100,   /* bytes of a segment */
+	CHAIN = 8192,	 /* handshakes of a sample */
+	DATA = 100,	 /* bytes of a segment */
 	DATA_SEGMENTS = 3,
 	FEW_BITS = 4, /* 16 sources */
 	MANY_BITS = 20,

@@ -13,6 +13,9 @@
 
 #include <linux/bpf.h>
 
+#include <bpf/bpf.h>
+
+#include "abi.h"
 #include "product.h"
 
 enum {
@@ -431,6 +434,22 @@ static bool source_gets_answer(struct wire *wire, const char *source, int to)
 	return wire_recv_flags(wire, &hand.spec, SYN | ACK, RST, 50, &frame);
 }
 
+/* By which a flood's SYNs are told from the host's own addresses, nearly all of them (abi.h). */
+static bool ends_as_own(const struct product *product, const char *address)
+{
+	struct address parsed = { .word[3] = ip(address).v4.s_addr };
+	const __u32 zero = 0;
+	struct settings set;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/settings", product->pins);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &set), "%s: %s", path, strerror(errno));
+	close(fd);
+	return set.own_ends & own_end(&parsed);
+}
+
 /* An address of the host, as the source of SYNs from outside. */
 CASE("SYNs from another address of the host's own: never answered, as natively, and those that come later "
      "soon")
@@ -489,6 +508,12 @@ CASE("SYNs from another address of the host's own: never answered, as natively, 
 		netns_must(server, "ip addr del %s/%d dev " SERVER_IF, late[i], i ? 64 : 24);
 		EXPECT(WAIT_FOR(source_gets_answer(wire, late[i], i), 4000), "%s: not answered", late[i]);
 	}
+	netns_must(server, "ip addr add 10.77.11.37/32 dev lo");
+	EXPECT(WAIT_FOR(ends_as_own(&product, "10.77.11.37"), 4000));
+	EXPECT(ends_as_own(&product, own[0]));
+	netns_must(server, "ip addr del 10.77.11.37/32 dev lo");
+	EXPECT(WAIT_FOR(!ends_as_own(&product, "10.77.11.37"), 4000));
+	EXPECT(ends_as_own(&product, own[0]));
 	/* With many more of them, and again without, their filter is of another size. */
 	for (int many = 1; many >= 0; many--) {
 		netns_must(server,

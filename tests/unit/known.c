@@ -395,6 +395,8 @@ CASE("own addresses are known, and few others are taken for them, neighbours no 
 				const struct address own = own_make(is_ipv4, n);
 
 				REQUIRE(address_own(&own, &settings));
+				REQUIRE(address_ends_as_own(&own, own_end(&own)));
+				EXPECT(!address_ends_as_own(&own, ~own_end(&own)));
 			}
 			for (uint32_t n = 0; n < LOOKS; n++) {
 				const struct address neighbour = own_make(is_ipv4, sizes[i].addresses + n);
