@@ -151,6 +151,15 @@ void generator_ahead(struct generator *generator, uint32_t ahead)
 	generator->skel->bss->traffic.ahead = ahead;
 }
 
+void generator_turns(struct generator *generator, uint32_t group, uint32_t turns, uint32_t ahead)
+{
+	struct traffic *traffic = &generator->skel->bss->traffic;
+
+	traffic->group_bits = group;
+	traffic->turn_bits = turns;
+	traffic->turn_ahead = ahead;
+}
+
 void generator_run(struct generator *generator, uint32_t ifindex, long n)
 {
 	const uint64_t end = generator->skel->bss->traffic.next + (uint64_t)n;

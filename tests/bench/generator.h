@@ -41,6 +41,11 @@ void generator_set(struct generator *generator, const struct tcp_spec *spec, uns
 void generator_seed(struct generator *generator, uint64_t seed, uint64_t first);
 /* How far into the stream; 0 for a SYN. */
 void generator_ahead(struct generator *generator, uint32_t ahead);
+/*
+ * 2^@group connections send a frame each, 2^@turns times, each time @ahead further into their streams; then
+ * the next ones. Until generator_set().
+ */
+void generator_turns(struct generator *generator, uint32_t group, uint32_t turns, uint32_t ahead);
 
 /* Sends @n of them by the device, in the namespace of the caller. */
 void generator_run(struct generator *generator, uint32_t ifindex, long n);

@@ -33,6 +33,7 @@ enum {
 	CHAIN = 8192,	 /* handshakes of a sample */
 	DATA = 100,	 /* bytes of a segment */
 	DATA_SEGMENTS = 3,
+	TURNS_BITS = 6,
 	FEW_BITS = 4, /* 16 sources */
 	MANY_BITS = 20,
 };
@@ -162,10 +163,10 @@ enum {
 };
 
 /* Of the handshakes that are made in full (chain_run()). */
-static const char *const chain_workloads[] = { VALID_ACK, FIRST_DATA, MORE_DATA };
+static const char *const chain_workloads[] = { VALID_ACK, FIRST_DATA, MORE_DATA, FEW_DATA };
 
 enum {
-	CHAIN_WORKLOADS = 3,
+	CHAIN_WORKLOADS = 4,
 	CHAIN_ROWS = ROW(STACK) | ALL_OURS | ROW(COOKIES) | ROW(SYNPROXY),
 };
 
@@ -288,7 +289,9 @@ static void chain_step(struct row *row, struct chain *chain, int step, uint32_t 
 
 /*
  * SYNs, the ACKs that complete their handshakes, a first segment of data, some more; all at the generator's
- * pace, and by the numbers that the SYN-ACKs brought. Then the server accepts them all, and resets them.
+ * pace, and by the numbers that the SYN-ACKs brought. Thousands of connections, one after the other, find
+ * nothing of theirs in a processor's caches; so at last each sixteen of them send by turns for a while.
+ * Then the server accepts them all, and resets them.
  */
 static struct chain chain_run(int i)
 {
@@ -321,6 +324,8 @@ static struct chain chain_run(int i)
 	generator_set(generator, &spec, MANY_BITS, TRAFFIC_RIGHT_ACK, false);
 	chain_step(row, &chain, 1, 1, 1);
 	chain_step(row, &chain, 2, 1 + DATA, DATA_SEGMENTS);
+	generator_turns(generator, FEW_BITS, TURNS_BITS, DATA);
+	chain_step(row, &chain, 3, 1 + (1 + DATA_SEGMENTS) * DATA, 1);
 	opened = row_drain(row);
 	REQUIRE(opened >= CHAIN * 95 / 100, "%s: %ld connections of %d handshakes", row->name, opened,
 		CHAIN);

@@ -12,7 +12,8 @@
 /* Of handshakes that are made in full. */
 #define VALID_ACK  "ACK, right cookie"
 #define FIRST_DATA "data, first segment"
-#define MORE_DATA  "data, later segments"
+#define MORE_DATA  "data, 8,192 by turns"
+#define FEW_DATA   "data, 16 by turns"
 #define TWO_CORES  "SYN, Linux, two cores"
 
 #define ROW_EMPTY    "empty"

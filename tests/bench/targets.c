@@ -62,7 +62,8 @@ void targets_print(void)
 	target("2 IPv6, of IPv4", net(LINUX_IPV6, LINUX), 1.3, false);
 	target("2 an odd layout, of Linux's", net(ODD, LINUX), 2, false);
 	target("3 an ACK validated, of a SYN", net(VALID_ACK, LINUX), 1, false);
-	target("3 data of a connection, of a SYN", net(MORE_DATA, LINUX), 0.6, false);
+	target("3 data of 16 connections by turns, of a SYN", net(FEW_DATA, LINUX), 0.6, false);
+	target("3 data of 8,192 connections by turns, of a SYN", net(MORE_DATA, LINUX), 0.6, false);
 	target("3 an unprotected port, of a SYN", net(UNPROTECTED, LINUX), 0.15, false);
 	target("4 connections a second in calm, of those behind an empty program",
 	       result_ratio(CALM, ours, CALM, empty, CONNECTIONS), 0.95, true);

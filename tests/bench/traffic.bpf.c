@@ -58,10 +58,15 @@ struct __attribute__((packed)) tcp_fields {
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
-	const __u64 n = traffic.next++, a = mix(traffic.seed + n * 0x9e3779b97f4a7c15);
+	const __u32 group_bits = traffic.group_bits & 31, turn_bits = traffic.turn_bits & 31;
+	const __u64 frame = traffic.next++;
+	const __u64 turn = frame >> group_bits & ((1ULL << turn_bits) - 1);
+	const __u64 n = frame >> (group_bits + turn_bits) << group_bits |
+			(frame & ((1ULL << group_bits) - 1));
+	const __u64 a = mix(traffic.seed + n * 0x9e3779b97f4a7c15);
 	const __u32 host = (__u32)(a >> 32) & traffic.hosts;
 	const __u32 sport = 1024 + (((__u32)a & 0xffff) * (65536 - 1024) >> 16);
-	const __u32 seq = traffic.isn + (__u32)n + traffic.ahead;
+	const __u32 seq = traffic.isn + (__u32)n + traffic.ahead + (__u32)turn * traffic.turn_ahead;
 	const __u32 length = traffic.length;
 	__u32 ack = 0, tsecr = 0;
 	struct tcp_fields *tcp;

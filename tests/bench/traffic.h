@@ -35,6 +35,10 @@ struct traffic {
 	__u32 hosts;   /* of them, which vary */
 	__u32 isn;     /* the sequence number of SYN number 0; each has one more than the one before */
 	__u32 ahead;   /* how far a segment is into its stream, SYN included */
+	/* So many connections take turns before the next ones do, so many times; both in powers of two. */
+	__u32 group_bits;
+	__u32 turn_bits;
+	__u32 turn_ahead; /* how much further into its stream a connection is with each turn */
 	enum traffic_ack ack;
 };
 
