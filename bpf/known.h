@@ -24,7 +24,7 @@ static __always_inline struct known_word *known_word(__u64 hash, __u32 mask, __u
 
 static __always_inline struct known_note *known_note(const struct settings *set, __u64 hash)
 {
-	__u32 index = hash & set->known_mask;
+	__u32 index = known_note_index(hash, set->known_mask);
 
 	return bpf_map_lookup_elem(&known_notes, &index);
 }

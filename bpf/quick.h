@@ -474,9 +474,9 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 
 /*
  * A segment with ACK: XDP_PASS if its connection is established, of which the note of its tuple is proof
- * (abi.h: struct known_note). What is settled is known as well, so that the filter need not be asked. Or if
- * its tuple was promoted and the stack has a socket for it, as before the server's first segment leaves:
- * then the cookie of a client's first data need not be judged again. Or if it completes a handshake.
+ * (abi.h: struct known_note). Or if its tuple was promoted and the stack has a socket for it, as before the
+ * server's first segment leaves: then the cookie of a client's first data need not be judged again. Or if
+ * it completes a handshake.
  */
 static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32 vlan, const bool is_ipv4)
 {
@@ -502,13 +502,14 @@ static __always_inline int quick_segment(struct xdp_md *ctx, __u32 offset, __u32
 		return UNUSUAL;
 	hash = tuple_hash(&tuple, set->hash_seed);
 	recent = recent_way(cpu, &tuple);
-	if (!quick_expected(recent, cpu, ip, tcp, is_ipv4)) {
+	/* Who is not known has no note: a flood need not wait for one. */
+	if (!quick_expected(recent, cpu, ip, tcp, is_ipv4) && known(set, hash)) {
 		note = known_note(set, hash);
 		if (known_is_settled(note, hash)) {
 			COUNT(ack_known);
 			return XDP_PASS;
 		}
-		if (known_is_promoted(note, hash) && known(set, hash))
+		if (known_is_promoted(note, hash))
 			state = lookup_state(ctx, &tuple, is_ipv4);
 	}
 	if (state == KERNEL_TCP_LISTEN)

@@ -187,7 +187,7 @@ struct known_word {
 };
 
 /*
- * What is noted of the tuples of a word, for both generations of it.
+ * What is noted of a fourth of the tuples of a word, for both generations of it.
  *
  * How many entries of `connections` belong to them: whoever would look one up in vain is spared a search in
  * a large table. It may count too many (what is deleted by hand), never too few.
@@ -202,6 +202,20 @@ struct known_note {
 	__u32 recorded;
 	__u32 settled; /* 0: none; else the hash's upper half, its lowest bit set; clear: only promoted */
 };
+
+/*
+ * So there are as many notes as connections. With fewer of them more segments would find a note that is
+ * another tuple's, and have their cookie judged. A flood does not come by: its tuples are not known.
+ */
+enum {
+	KNOWN_NOTES_A_WORD = 4,
+};
+
+/* Where a tuple's note lies, given settings.known_mask: its word's place, with two bits more in front. */
+static inline __u32 known_note_index(__u64 hash, __u32 known_mask)
+{
+	return (__u32)hash & (known_mask * KNOWN_NOTES_A_WORD + KNOWN_NOTES_A_WORD - 1);
+}
 
 /* The bits of a tuple, by its hash. Those of known_note.settled, too, which is all of it that they need. */
 static __always_inline __u64 known_bits(__u64 hash)

@@ -200,7 +200,9 @@ static int prepare_maps(struct attachment *attachment)
 		error = bpf_map__set_max_entries(skeleton->maps.connections, (__u32)connections);
 		words = (__u32)power_of_two(connections / KNOWN_TUPLES_A_WORD);
 		error = error ?: bpf_map__set_max_entries(skeleton->maps.known_tuples, 2 * words);
-		error = error ?: bpf_map__set_max_entries(skeleton->maps.known_notes, words);
+		error = error
+				?: bpf_map__set_max_entries(skeleton->maps.known_notes,
+							    words * KNOWN_NOTES_A_WORD);
 		return error
 			       ?: bpf_map__set_max_entries(skeleton->maps.used_cookies,
 							   (__u32)power_of_two(connections /
@@ -297,7 +299,7 @@ static int fill_settings(const struct attachment *attachment)
 	const __u32 zero = 0;
 	struct settings set;
 
-	settings_default(&set, bpf_map__max_entries(skeleton->maps.known_notes),
+	settings_default(&set, bpf_map__max_entries(skeleton->maps.known_tuples) / 2,
 			 bpf_map__max_entries(skeleton->maps.used_cookies));
 	set.netns_cookie = netns_cookie();
 	set.policy = options->policy;

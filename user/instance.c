@@ -456,7 +456,7 @@ int instance_open(struct instance *instance, const char *pin_path, bool same_net
 	if (code)
 		instance_close(instance);
 	else
-		instance->damaged |= settings_mend(&instance->set, map_entries(instance->known_notes),
+		instance->damaged |= settings_mend(&instance->set, map_entries(instance->known_tuples) / 2,
 						   map_entries(instance->used_cookies));
 	return code;
 }
@@ -847,17 +847,20 @@ struct known_word *instance_known_words(const struct instance *instance, size_t 
 struct known_note *instance_known_notes(const struct instance *instance, size_t *size)
 {
 	return map_mapped(instance->known_notes,
-			  ((size_t)instance->set.known_mask + 1) * sizeof(struct known_note), size);
+			  ((size_t)instance->set.known_mask + 1) * KNOWN_NOTES_A_WORD *
+				  sizeof(struct known_note),
+			  size);
 }
 
+/* @count words of one generation. */
 static void unsettle(struct known_note *note, const struct known_word *word, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count * KNOWN_NOTES_A_WORD; i++) {
 		__u32 settled = __atomic_load_n(&note[i].settled, __ATOMIC_RELAXED);
 		const __u64 bits = known_bits((__u64)settled << 32);
 
 		/* Unless a program has just settled another one, which it marks first. */
-		if (settled && (__atomic_load_n(&word[i].bits, __ATOMIC_RELAXED) & bits) != bits)
+		if (settled && (__atomic_load_n(&word[i % count].bits, __ATOMIC_RELAXED) & bits) != bits)
 			__atomic_compare_exchange_n(&note[i].settled, &settled, 0, false, __ATOMIC_RELAXED,
 						    __ATOMIC_RELAXED);
 	}

@@ -105,7 +105,8 @@ static int forget_connection(const struct instance *instance, const struct tuple
 
 	if (bpf_map_delete_elem(instance->connections, tuple))
 		return 0;
-	__atomic_fetch_sub(&notes[hash & instance->set.known_mask].recorded, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&notes[known_note_index(hash, instance->set.known_mask)].recorded, 1,
+			   __ATOMIC_RELAXED);
 	return 1;
 }
 

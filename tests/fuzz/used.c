@@ -26,7 +26,7 @@ static struct settings settings = {
 	.used_mask = BUCKETS - 1,
 };
 static struct known_word words[2][WORDS], *known_tuples = words[0];
-static struct known_note notes[WORDS], *known_notes = notes;
+static struct known_note notes[WORDS * KNOWN_NOTES_A_WORD], *known_notes = notes;
 static struct used_bucket buckets[BUCKETS], *used_cookies = buckets;
 static const __u32 zero = 0;
 
@@ -117,7 +117,9 @@ static void step(struct input *input, __u64 *now_ms)
 		break;
 	default: /* a generation is emptied */
 		for (int i = 0; i < WORDS; i++)
-			words[generation][i].bits = notes[i].settled = 0;
+			words[generation][i].bits = 0;
+		for (int i = 0; i < WORDS * KNOWN_NOTES_A_WORD; i++)
+			notes[i].settled = 0;
 		for (int i = 0; i < CONNECTIONS; i++)
 			model[i].marked[generation] = false;
 	}

@@ -261,7 +261,8 @@ static struct tuple stamp_tuple(const struct stamp *stamp, const struct spread *
 /* As if the stack had had these clients' connections, and no cookie were on its way to them. */
 static void settle(const struct spread *spread, int count)
 {
-	const size_t size = ((size_t)env.set.known_mask + 1) * sizeof(struct known_note);
+	const size_t size = ((size_t)env.set.known_mask + 1) * KNOWN_NOTES_A_WORD *
+			    sizeof(struct known_note);
 	struct known_note *note = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, env.known_notes, 0);
 	struct stamp stamp = stamp_new(spread, ACK);
 
@@ -273,7 +274,7 @@ static void settle(const struct spread *spread, int count)
 		stamp_client(&stamp, spread, (uint64_t)i);
 		tuple = stamp_tuple(&stamp, spread);
 		hash = tuple_hash(&tuple, env.set.hash_seed);
-		note[hash & env.set.known_mask].settled = (__u32)(hash >> 32) | 1;
+		note[known_note_index(hash, env.set.known_mask)].settled = (__u32)(hash >> 32) | 1;
 	}
 	munmap(note, size);
 }
@@ -326,7 +327,8 @@ CASE("ten times full, then turned by run: what is gone is forgotten, what the st
 
 static int settled(void)
 {
-	const size_t count = (size_t)env.set.known_mask + 1, size = count * sizeof(struct known_note);
+	const size_t count = ((size_t)env.set.known_mask + 1) * KNOWN_NOTES_A_WORD;
+	const size_t size = count * sizeof(struct known_note);
 	struct known_note *note = mmap(NULL, size, PROT_READ, MAP_SHARED, env.known_notes, 0);
 	int settled = 0;
 

@@ -119,12 +119,12 @@ static void empty_filter(void)
 	if (!word) {
 		word = mmap(NULL, 2 * words * sizeof(*word), PROT_READ | PROT_WRITE, MAP_SHARED,
 			    env.known_tuples, 0);
-		note = mmap(NULL, words * sizeof(*note), PROT_READ | PROT_WRITE, MAP_SHARED,
-			    env.known_notes, 0);
+		note = mmap(NULL, words * KNOWN_NOTES_A_WORD * sizeof(*note), PROT_READ | PROT_WRITE,
+			    MAP_SHARED, env.known_notes, 0);
 	}
 	REQUIRE(word != MAP_FAILED && note != MAP_FAILED, "known_tuples: %s", strerror(errno));
 	memset(word, 0, 2 * words * sizeof(*word));
-	for (size_t i = 0; i < words; i++)
+	for (size_t i = 0; i < words * KNOWN_NOTES_A_WORD; i++)
 		note[i].settled = 0;
 }
 

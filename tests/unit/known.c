@@ -55,7 +55,7 @@ static void filter_empty(void)
 	free(known_tuples);
 	free(known_notes);
 	known_tuples = calloc(2 * WORDS, sizeof(*known_tuples));
-	known_notes = calloc(WORDS, sizeof(*known_notes));
+	known_notes = calloc((size_t)WORDS * KNOWN_NOTES_A_WORD, sizeof(*known_notes));
 	REQUIRE(known_tuples && known_notes);
 	settings.known_mask = WORDS - 1;
 	settings.known_generation = 0;
@@ -262,6 +262,34 @@ CASE("what is settled is known, in either generation, and keeps its bits in the 
 			EXPECT(known(&settings, hash));
 			settings.known_generation ^= 1;
 			EXPECT(known(&settings, hash));
+		}
+}
+
+CASE("of 8,192 tuples 96 in 100 keep their notes, of as many as there are notes 60")
+{
+	static const struct {
+		uint32_t tuples;
+		uint32_t least;
+	} crowds[] = { { 8192, 96 }, { CONNECTIONS, 60 } };
+
+	for (int i = 0; i < MAKERS; i++)
+		for (size_t c = 0; c < sizeof(crowds) / sizeof(*crowds); c++) {
+			uint32_t kept = 0;
+
+			filter_empty();
+			settings.hash_seed = 0x5eed;
+			for (uint32_t n = 0; n < crowds[c].tuples; n++) {
+				const __u64 hash = hash_of(makers[i].make, 1, n);
+
+				known_settle(&settings, known_note(&settings, hash), hash);
+			}
+			for (uint32_t n = 0; n < crowds[c].tuples; n++) {
+				const __u64 hash = hash_of(makers[i].make, 1, n);
+
+				kept += known_is_settled(known_note(&settings, hash), hash);
+			}
+			EXPECT(kept >= crowds[c].tuples / 100 * crowds[c].least, "%s: %u of %u",
+			       makers[i].name, kept, crowds[c].tuples);
 		}
 }
 
