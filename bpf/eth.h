@@ -88,13 +88,14 @@ static __always_inline void eth_turn(struct ethhdr *eth)
 {
 	/* Not byte by byte: see eth_protocol(). */
 	__u16 *dest = (__u16 *)eth->h_dest, *source = (__u16 *)eth->h_source;
-	const __u32 first = *(__u32 *)dest;
-	const __u16 last = dest[2];
 
-	*(__u32 *)dest = *(__u32 *)source;
-	dest[2] = source[2];
-	*(__u32 *)source = first;
-	source[2] = last;
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN / 2; i++) {
+		const __u16 half = source[i];
+
+		source[i] = dest[i];
+		dest[i] = half;
+	}
 }
 
 #endif

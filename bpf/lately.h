@@ -65,6 +65,7 @@ static __always_inline void recent_note(struct recent *recent, const struct cpu 
 	recent->rcv_wscale = service->synack.rcv_wscale;
 	recent->checksum_partial = service->checksum_partial;
 	recent->held = 0;
+	recent->begun_common = 0;
 	for (int i = 0; i < RECENT_RIGHT; i++)
 		recent->right[i] = RECENT_NONE;
 }

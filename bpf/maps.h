@@ -270,7 +270,10 @@ struct recent {
 	__u8 held; /* SYNs to tuples in TIME-WAIT come to it, and nothing but their budget keeps them from
 		      passing */
 	__u8 pad[3];
-	__u16 right[RECENT_RIGHT]; /* of cookies that were right: recent_clear(), or RECENT_NONE */
+	__u16 right[RECENT_RIGHT];  /* of cookies that were right: recent_clear(), or RECENT_NONE */
+	struct siphash_state begun; /* cookie_hash_begin() of begun_common, with begun_epoch's key */
+	__u32 begun_common;	    /* cookie_common(); 0: none */
+	__u32 begun_epoch;
 };
 
 /* Budgets for passing SYNs to the stack. A flood that spends one leaves the others. */

@@ -396,6 +396,34 @@ static __always_inline bool quick_expected(const struct recent *recent, const st
 }
 
 /*
+ * claim_hash(), of a claim with timestamps. What the ACKs to a service have in common is hashed once in a
+ * tick. False: the epoch's key is not at hand.
+ */
+static __always_inline bool quick_claim_hash(struct claim *claim, const struct cpu *cpu,
+					     struct recent *recent)
+{
+	const struct epoch_key *key = &cpu->epoch_keys[claim->epoch & (EPOCH_KEYS - 1)];
+	const __u32 wscale = cookie_option_bits(claim->server_isn, 1) & COOKIE_WSCALE_MASK;
+	const __u32 common = cookie_common(claim->tuple.local_port, 1,
+					   wscale != COOKIE_WSCALE_ABSENT ? claim->service_wscale
+									  : COOKIE_WSCALE_ABSENT);
+	struct siphash_state state;
+
+	if (recent->begun_common != common || recent->begun_epoch != claim->epoch) {
+		if (!key->set || key->epoch != claim->epoch)
+			return false;
+		cookie_hash_begin(&recent->begun, &key->key, &claim->tuple.local, claim->is_ipv4, common);
+		recent->begun_common = common;
+		recent->begun_epoch = claim->epoch;
+	}
+	state = recent->begun;
+	claim->hash = cookie_hash_end(&state, &claim->tuple.remote, claim->tuple.remote_port,
+				      claim->is_ipv4, common, recent_clear(claim->server_isn),
+				      claim->client_isn);
+	return true;
+}
+
+/*
  * The final ACK of a handshake: XDP_PASS, with what the promoter needs to know, if its cookie is right.
  * Only where a service was found for one a moment ago, and with timestamps alone, as nearly all have them.
  * It is what ack_decide() would do (ack.h).
@@ -410,7 +438,6 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	struct validated *way = validated_way(cpu, hash);
 	const void *ip = (const void *)tcp - ip_header;
 	const __u64 now_ms = cpu->tick_ms;
-	const struct epoch_key *key;
 	struct claim claim;
 	__u64 pseudo, sum;
 	__u32 length;
@@ -456,10 +483,8 @@ static __always_inline int quick_ack(struct xdp_md *ctx, struct settings *set, s
 	claim.timestamps = 1;
 	claim.life_ms = 2 * set->epoch_ms;
 	claim.epoch = cookie_epoch(claim.server_isn, cpu->epoch, 1);
-	key = &cpu->epoch_keys[claim.epoch & (EPOCH_KEYS - 1)];
-	if (!key->set || key->epoch != claim.epoch)
+	if (!quick_claim_hash(&claim, cpu, recent))
 		return UNUSUAL;
-	claim.hash = claim_hash(&claim, &key->key);
 	if (!cookie_mac_right(claim.hash, claim.server_isn, 1) || !claim_echo_fits(&claim))
 		return UNUSUAL;
 	/* The same cookie once more goes on with the same metadata (abi.h: struct handshake_metadata). */

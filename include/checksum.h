@@ -21,11 +21,10 @@ static __always_inline __u16 csum_fold_sum(__u64 sum)
 
 /*
  * Whether a sum of words with the checksum among them is that of a sound header: csum_fold_sum() would be
- * 0xffff. The last step is spared.
+ * 0xffff. Of fewer than 65,535 words, as any header is: the first step is spared, and the last.
  */
 static __always_inline int csum_right(__u64 sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
 	return sum == 0xffff || sum == 2 * 0xffff;
 }

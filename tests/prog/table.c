@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Frame in, verdict, counter and exact bytes out. */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include <netinet/tcp.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
 
 #include "expect.h"
 
@@ -1565,6 +1568,191 @@ CASE("segments and SYNs of a connection that the stack has are the stack's")
 	close(accept(env.listener, NULL, NULL));
 }
 
+/* ---- the short ways (bpf/quick.h) ---- */
+
+/* The map `cpus` of the XDP program, which is not pinned. */
+static int cpus_map(struct bpf_map_info *info)
+{
+	struct bpf_prog_info program = {};
+	__u32 ids[64], length = sizeof(program);
+
+	program.nr_map_ids = sizeof(ids) / sizeof(*ids);
+	program.map_ids = (uintptr_t)ids;
+	REQUIRE(!bpf_obj_get_info_by_fd(env.xdp, &program, &length), "%s", strerror(errno));
+	for (__u32 i = 0; i < program.nr_map_ids; i++) {
+		const int fd = bpf_map_get_fd_by_id(ids[i]);
+
+		length = sizeof(*info);
+		REQUIRE(fd >= 0 && !bpf_obj_get_info_by_fd(fd, info, &length), "%s", strerror(errno));
+		if (!strcmp(info->name, "cpus"))
+			return fd;
+		close(fd);
+	}
+	REQUIRE(false, "the program has no map `cpus`");
+	return -1;
+}
+
+/* Where a member of a struct is, in bytes. *@type becomes its type. */
+static size_t member(const struct btf *btf, __u32 *type, const char *name)
+{
+	const struct btf_type *of = btf__type_by_id(btf, *type);
+
+	for (__u16 i = 0; i < btf_vlen(of); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_members(of)[i].name_off), name)) {
+			*type = btf_members(of)[i].type;
+			return btf_members(of)[i].offset / 8;
+		}
+	REQUIRE(false, "%s: no such member", name);
+	return 0;
+}
+
+/* Whether what was last taken apart, on this CPU, came from this port: the short ways take nothing apart.
+ */
+static bool went_long(uint16_t sport)
+{
+	static struct bpf_map_info info;
+	static uint8_t *values;
+	static size_t at, size;
+	static int map;
+	const __u32 zero = 0;
+	__be16 port;
+
+	if (!values) {
+		struct btf *btf;
+		__u32 type;
+
+		map = cpus_map(&info);
+		btf = btf__load_from_kernel_by_id(info.btf_id);
+		REQUIRE(btf, "%s", strerror(errno));
+		type = info.btf_value_type_id;
+		at = member(btf, &type, "claim");
+		at += member(btf, &type, "tuple");
+		at += offsetof(struct tuple, remote_port);
+		btf__free(btf);
+		size = (info.value_size + 7) & ~7u;
+		values = calloc((size_t)libbpf_num_possible_cpus(), size);
+	}
+	REQUIRE(values && !bpf_map_lookup_elem(map, &zero, values), "%s", strerror(errno));
+	memcpy(&port, values + (size_t)sched_getcpu() * size + at, sizeof(port));
+	return port == be16_from(sport);
+}
+
+/* A tick may be over in between, and what is kept of a service is that of few others. */
+enum {
+	SHORT_ATTEMPTS = 40,
+};
+
+/* Whether it ever goes the short way, and counts the same as any. Each attempt is from a port of its own.
+ */
+static bool goes_short(const struct tcp_spec *spec, bool flood, enum counter counter, uint32_t verdict)
+{
+	static struct run run;
+	struct tcp_spec one = *spec, other = place_syn(IPV4, 1, PORT);
+	uint8_t frame[FRAME_MAX];
+
+	for (int attempt = 0; attempt < SHORT_ATTEMPTS; attempt++) {
+		if (flood && !flooding())
+			continue;
+		if (flood) {
+			one.sport = next_port();
+		} else {
+			/* Of a service's first frames in a tick, which go the long way, another one's is
+			 * last. */
+			tick_over();
+			run_frame(env.xdp, frame, frame_build(&one, frame, sizeof(frame)), &run);
+			other.sport = next_port();
+			run_frame(env.xdp, frame, frame_build(&other, frame, sizeof(frame)), &run);
+		}
+		run_frame(env.xdp, frame, frame_build(&one, frame, sizeof(frame)), &run);
+		EXPECT(run.verdict == verdict && counted_only(&run, counter), "%s, %s",
+		       verdict_text(run.verdict), counted_text(&run));
+		if (!went_long(one.sport))
+			return true;
+	}
+	return false;
+}
+
+/* Whatever goes the long way has the same outcome, and only takes longer: nothing else would tell. */
+CASE("in a flood, SYNs of each common layout are answered the short way")
+{
+	for (int place = 0; place < PLACES; place++) {
+		const uint16_t mss = place == IPV6 ? 1440 : 1460;
+		const struct tcp_options layouts[] = { place_syn((enum place)place, 1, PORT).options,
+						       options_windows(mss, 8), options_macos(mss, 1, 6),
+						       options_linux_no_ts(mss, 7), options_mss(mss) };
+
+		for (size_t i = 0; i < sizeof(layouts) / sizeof(*layouts); i++) {
+			struct tcp_spec syn = place_syn((enum place)place, 1, PORT);
+
+			syn.options = layouts[i];
+			EXPECT(goes_short(&syn, true, COUNTER_syn_answered, XDP_TX), "place %d, layout %zu",
+			       place, i);
+		}
+	}
+}
+
+/* A connection that we have made: a canary would be the stack's. Yields its SYN, and both its ends. */
+static void promoted(enum place place, struct tcp_spec *syn, int *client, int *server)
+{
+	__u64 before[COUNTERS], after[COUNTERS];
+
+	for (int attempt = 0; attempt < 10; attempt++) {
+		counters_read(before);
+		*syn = own_syn(place, next_port(), PORT);
+		*client = own_connect(syn);
+		*server = accept(env.listener, NULL, NULL);
+		REQUIRE(*server >= 0, "accept: %s", strerror(errno));
+		counters_read(after);
+		if (after[COUNTER_promoted] > before[COUNTER_promoted])
+			return;
+		close(*client);
+		close(*server);
+	}
+	REQUIRE(false, "none is promoted");
+}
+
+CASE("final ACKs behind another one go the short way, with data and without; and a connection's segments")
+{
+	for (int place = 0; place < PLACES; place++)
+		for (int data = 0; data < 2; data++) {
+			bool shortly = false;
+
+			for (int attempt = 0; attempt < SHORT_ATTEMPTS && !shortly; attempt++) {
+				static struct run run;
+				uint8_t frame[FRAME_MAX];
+				struct deal deal;
+				size_t length;
+
+				settle_epoch();
+				deal = deal_of((enum place)place, &with_timestamps, 0, 0);
+				if (data) {
+					deal.ack.payload = "GET /";
+					deal.ack.payload_len = 5;
+				}
+				run_ack(env.xdp, &deal.ack, &run, frame, &length);
+				EXPECT(run.handed && counted_only(&run, COUNTER_ack_validated), "%s",
+				       counted_text(&run));
+				shortly = !went_long(deal.ack.sport);
+			}
+			EXPECT(shortly, "place %d, with data: %d", place, data);
+		}
+	for (enum place place = IPV4; place <= IPV6; place++) {
+		struct tcp_spec segment;
+		int client, server;
+
+		promoted(place, &segment, &client, &server);
+		segment.flags = ACK;
+		segment.seq = segment.ack = 1;
+		segment.options = options_ts(1, 2);
+		EXPECT(goes_short(&segment, false, COUNTER_ack_known, XDP_PASS), "promoted");
+		/* The server's ACK settles it. It does not speak first, which would be learned. */
+		REQUIRE(write(client, "a", 1) == 1);
+		EXPECT(goes_short(&segment, false, COUNTER_ack_known, XDP_PASS), "settled");
+		close(client);
+		close(server);
+	}
+}
+
 /* A connection that the server has closed first. Yields the SYN of its tuple. */
 static struct tcp_spec time_wait(enum place place)
 {
@@ -1596,6 +1784,10 @@ CASE("SYNs to tuples in TIME-WAIT are the stack's, the first one and a crowd of 
 		tick_over();
 		for (int i = 0; i < 6; i++)
 			expect_ack("one", i & 1 ? &again : &syn, COUNTER_syn_passed_held, XDP_PASS);
+		EXPECT(goes_short(&syn, false, COUNTER_syn_passed_held, XDP_PASS), "by the long way");
+		tick_over();
+		for (int i = 0; i < 3; i++)
+			expect_ack("one", &again, COUNTER_syn_passed_held, XDP_PASS);
 		/* One that the filter knows, and nobody holds. */
 		tcp_checksum(&odd);
 		expect_ack("a wrong checksum", &odd, COUNTER_syn_passed_checksum, XDP_PASS);
