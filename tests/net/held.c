@@ -371,14 +371,26 @@ static void send_reset(struct world *world, const struct cell *cell, uint32_t se
 	wire_send(world->wire, &reset);
 }
 
+/* What the stack sends again by itself, a second after the first SYN: no answer to this one. */
+static bool is_sent_again(const struct cell *cell, const struct tcp_frame *frame)
+{
+	return cell->way->begin == begin_syn_received && frame->flags & SYN &&
+	       frame->seq == cell->hand.synack.seq && frame->ack != cell->again.spec.seq + 1;
+}
+
 /* In SYN-SENT (RFC 9293 section 3.10.7.3): what the client makes of the answer, if one is there by @end. */
 static void react(struct world *world, struct cell *cell, int64_t end)
 {
 	const struct tcp_spec *syn = &cell->again.spec;
 	struct tcp_frame frame;
-	int left = (int)(end - now_ms());
+	bool answered;
 
-	if (!wire_recv(world->wire, syn, left > 0 ? left : 0, &frame)) {
+	do {
+		const int left = (int)(end - now_ms());
+
+		answered = wire_recv(world->wire, syn, left > 0 ? left : 0, &frame);
+	} while (answered && is_sent_again(cell, &frame));
+	if (!answered) {
 		tell(cell, "silence");
 	} else if (frame.flags & RST) {
 		tell(cell, "RST");
@@ -410,7 +422,7 @@ static void react(struct world *world, struct cell *cell, int64_t end)
 						   : options_none();
 		send_final_ack(world, cell, &cell->again);
 	} else {
-		/* Also a retransmission that happens to come now. It acknowledges nothing of ours. */
+		/* It acknowledges nothing of ours. */
 		tell(cell, "ACK %d", (int)(frame.ack - cell->snd_nxt));
 		if (!is_duplicate(cell))
 			send_reset(world, cell, frame.ack);
