@@ -70,22 +70,16 @@ static __always_inline void recent_note(struct recent *recent, const struct cpu 
 		recent->right[i] = RECENT_NONE;
 }
 
-/* What a cookie has in clear, if it has timestamps: clients of a kind have the same. */
-static __always_inline __u16 recent_clear(__u32 server_isn)
-{
-	return server_isn & ((1u << cookie_clear_bits(1)) - 1);
-}
-
 /* Of clients' window scales, those that are common lie each in a place of its own. */
 static __always_inline __u32 recent_right_at(__u16 clear)
 {
 	return clear & (RECENT_RIGHT - 1);
 }
 
-/* Notes that a cookie with timestamps was right. */
+/* Notes that a cookie with timestamps was right: of clients of a kind all have the same in clear. */
 static __always_inline void recent_note_right(struct recent *recent, __u32 server_isn)
 {
-	const __u16 clear = recent_clear(server_isn);
+	const __u16 clear = cookie_clear_of(server_isn, 1);
 
 	recent->right[recent_right_at(clear)] = clear;
 }
@@ -93,7 +87,7 @@ static __always_inline void recent_note_right(struct recent *recent, __u32 serve
 /* Whether one like this was, in the tick that @recent is of. */
 static __always_inline bool recent_was_right(const struct recent *recent, __u32 server_isn)
 {
-	const __u16 clear = recent_clear(server_isn);
+	const __u16 clear = cookie_clear_of(server_isn, 1);
 
 	return recent->right[recent_right_at(clear)] == clear;
 }

@@ -111,7 +111,7 @@ enum {
 	LATELY_ANSWERS = 8,
 	LATELY_OPTION_WORDS = 6, /* hardly any SYN has more */
 	RECENT_RIGHT = 4,
-	RECENT_NONE = 0xffff, /* more than recent_clear() can be */
+	RECENT_NONE = 0xffff, /* more than cookie_clear_of() can be */
 	PACE_SLOTS = 4096,
 };
 
@@ -270,7 +270,7 @@ struct recent {
 	__u8 held; /* SYNs to tuples in TIME-WAIT come to it, and nothing but their budget keeps them from
 		      passing */
 	__u8 pad[3];
-	__u16 right[RECENT_RIGHT];  /* of cookies that were right: recent_clear(), or RECENT_NONE */
+	__u16 right[RECENT_RIGHT];  /* of cookies that were right: cookie_clear_of(), or RECENT_NONE */
 	struct siphash_state begun; /* cookie_hash_begin() of begun_common, with begun_epoch's key */
 	__u32 begun_common;	    /* cookie_common(); 0: none */
 	__u32 begun_epoch;

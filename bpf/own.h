@@ -27,7 +27,7 @@ static __always_inline bool address_own_by(const struct address *address, __u64 
 /* Whether it may be, by its end alone: see settings.own_ends. */
 static __always_inline bool address_ends_as_own(const struct address *address, __u64 own_ends)
 {
-	return own_ends >> (host32(address->word[3]) & 63) & 1;
+	return own_ends & own_end(address);
 }
 
 static __always_inline bool address_own(const struct address *address, const struct settings *set)

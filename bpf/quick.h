@@ -397,28 +397,25 @@ static __always_inline bool quick_expected(const struct recent *recent, const st
 
 /*
  * claim_hash(), of a claim with timestamps. What the ACKs to a service have in common is hashed once in a
- * tick. False: the epoch's key is not at hand.
+ * tick. False: there is no key.
  */
-static __always_inline bool quick_claim_hash(struct claim *claim, const struct cpu *cpu,
-					     struct recent *recent)
+static __always_inline bool quick_claim_hash(struct claim *claim, struct cpu *cpu, struct recent *recent)
 {
-	const struct epoch_key *key = &cpu->epoch_keys[claim->epoch & (EPOCH_KEYS - 1)];
-	const __u32 wscale = cookie_option_bits(claim->server_isn, 1) & COOKIE_WSCALE_MASK;
-	const __u32 common = cookie_common(claim->tuple.local_port, 1,
-					   wscale != COOKIE_WSCALE_ABSENT ? claim->service_wscale
-									  : COOKIE_WSCALE_ABSENT);
+	const __u32 common = cookie_common(claim->tuple.local_port, 1, claim_promised_wscale(claim));
+	const struct siphash_key *key;
 	struct siphash_state state;
 
 	if (recent->begun_common != common || recent->begun_epoch != claim->epoch) {
-		if (!key->set || key->epoch != claim->epoch)
+		key = epoch_key(cpu, claim->epoch);
+		if (!key)
 			return false;
-		cookie_hash_begin(&recent->begun, &key->key, &claim->tuple.local, claim->is_ipv4, common);
+		cookie_hash_begin(&recent->begun, key, &claim->tuple.local, claim->is_ipv4, common);
 		recent->begun_common = common;
 		recent->begun_epoch = claim->epoch;
 	}
 	state = recent->begun;
 	claim->hash = cookie_hash_end(&state, &claim->tuple.remote, claim->tuple.remote_port,
-				      claim->is_ipv4, common, recent_clear(claim->server_isn),
+				      claim->is_ipv4, common, cookie_clear_of(claim->server_isn, 1),
 				      claim->client_isn);
 	return true;
 }

@@ -63,16 +63,21 @@ static __always_inline void validated_promote(struct validated *way, __u64 hash)
 		way->at_ms = 0;
 }
 
-static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
+/* The window scale that the SYN-ACK promised, as cookie_hash() takes it. */
+static __always_inline __u8 claim_promised_wscale(const struct claim *claim)
 {
-	__u32 bits = cookie_option_bits(claim->server_isn, claim->timestamps);
-	__u32 clear_mask = (1u << cookie_clear_bits(claim->timestamps)) - 1;
 	struct cookie_options options;
 
-	cookie_decode(bits, claim->is_ipv4, claim->timestamps, &options);
+	cookie_decode(cookie_option_bits(claim->server_isn, claim->timestamps), claim->is_ipv4,
+		      claim->timestamps, &options);
+	return options.has_wscale ? claim->service_wscale : COOKIE_WSCALE_ABSENT;
+}
+
+static __always_inline __u64 claim_hash(const struct claim *claim, const struct siphash_key *key)
+{
 	return cookie_hash(key, &claim->tuple, claim->is_ipv4, claim->client_isn,
-			   claim->server_isn & clear_mask, claim->timestamps,
-			   options.has_wscale ? claim->service_wscale : COOKIE_WSCALE_ABSENT);
+			   cookie_clear_of(claim->server_isn, claim->timestamps), claim->timestamps,
+			   claim_promised_wscale(claim));
 }
 
 /* When the SYN-ACK left whose timestamp the client echoes, in milliseconds. */

@@ -184,6 +184,12 @@ static __always_inline __u32 cookie_clear(__u32 bits, __u32 epoch, int timestamp
 	return bits | (epoch & 1) << (cookie_clear_bits(timestamps) - 1);
 }
 
+/* Of a whole ISN, those low bits. */
+static __always_inline __u32 cookie_clear_of(__u32 isn, int timestamps)
+{
+	return isn & ((1u << cookie_clear_bits(timestamps)) - 1);
+}
+
 /*
  * The keyed hash of a handshake. Upper half: MAC, lower half: timestamp offset. It is SipHash over the
  * bytes local address (4 or 16), local port, rcv_wscale (1), timestamps (1), remote address (4 or 16),

@@ -243,14 +243,11 @@ CASE("the server closes first, the client uses its port again at once: 500 times
 static void expect_turns_told(const struct product *product)
 {
 	static const __u32 turns_ms[] = { 1000, 30000, 3600000 };
+	const int fd = product_pin(product, "settings");
 	const __u32 zero = 0;
 	struct settings set;
-	char path[128];
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/settings", product->pins);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &set), "%s: %s", path, strerror(errno));
+	REQUIRE(!bpf_map_lookup_elem(fd, &zero, &set), "%s", strerror(errno));
 	/* Of a machine that has just been started nothing can be old. */
 	set.turned_ms = now_ms() > 200000 ? (__u64)now_ms() - 200000 : 1;
 	for (size_t i = 0; i < 3; i++) {

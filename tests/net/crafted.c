@@ -329,17 +329,6 @@ static void budgets(const struct bench *bench, __u32 budget)
 	REQUIRE(!bpf_map_update_elem(bench->settings, &zero, &set, BPF_ANY));
 }
 
-static int pinned(const struct product *product, const char *map)
-{
-	char path[96];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", product->pins, map);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0, "%s: %s", path, strerror(errno));
-	return fd;
-}
-
 static void stay_on(int cpu)
 {
 	cpu_set_t one;
@@ -517,8 +506,8 @@ static void bench_new(struct bench *bench)
 		bench->cpus[1] = bench->cpus[0];
 	bench->product = product_new(NULL, "--port 8080-8179");
 	server = bench->product.pair.server;
-	bench->counters = pinned(&bench->product, "counters");
-	bench->settings = pinned(&bench->product, "settings");
+	bench->counters = product_pin(&bench->product, "counters");
+	bench->settings = product_pin(&bench->product, "settings");
 	bench->flood.rate = RATE;
 	bench->flood.progress = mmap(NULL, sizeof(struct progress), PROT_READ | PROT_WRITE,
 				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -740,13 +729,9 @@ static void write_forging(const struct bench *bench, uint64_t until_ms)
 {
 	const struct forging forging = { .since_ms = 1, .until_ms = until_ms };
 	const __u32 zero = 0;
-	char path[96];
-	int fd;
+	const int fd = product_pin(&bench->product, "forgings");
 
-	snprintf(path, sizeof(path), "%s/forgings", bench->product.pins);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_map_update_elem(fd, &zero, &forging, BPF_ANY), "%s: %s", path,
-		strerror(errno));
+	REQUIRE(!bpf_map_update_elem(fd, &zero, &forging, BPF_ANY), "%s", strerror(errno));
 	close(fd);
 }
 

@@ -662,14 +662,11 @@ CASE("an address that is added is answered for after two SYNs, and one that is r
 
 static void budget(const struct bench *bench, __u32 passes)
 {
+	const int fd = product_pin(&bench->product, "settings");
 	const __u32 zero = 0;
 	struct settings set;
-	char path[96];
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/settings", bench->product.pins);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &set), "%s: %s", path, strerror(errno));
+	REQUIRE(!bpf_map_lookup_elem(fd, &zero, &set), "%s", strerror(errno));
 	set.pass_budget = passes;
 	REQUIRE(!bpf_map_update_elem(fd, &zero, &set, BPF_ANY));
 	close(fd);

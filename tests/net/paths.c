@@ -438,14 +438,11 @@ static bool source_gets_answer(struct wire *wire, const char *source, int to)
 static bool ends_as_own(const struct product *product, const char *address)
 {
 	struct address parsed = { .word[3] = ip(address).v4.s_addr };
+	const int fd = product_pin(product, "settings");
 	const __u32 zero = 0;
 	struct settings set;
-	char path[128];
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/settings", product->pins);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0 && !bpf_map_lookup_elem(fd, &zero, &set), "%s: %s", path, strerror(errno));
+	REQUIRE(!bpf_map_lookup_elem(fd, &zero, &set), "%s", strerror(errno));
 	close(fd);
 	return set.own_ends & own_end(&parsed);
 }

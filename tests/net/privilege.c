@@ -183,12 +183,9 @@ CASE("what the programs count in the settings is not put back when the filter tu
 	const __u32 zero = 0;
 	struct settings set;
 	__u32 resets = 0;
-	int back = 0, fd;
-	char path[96];
+	const int fd = product_pin(&product, "settings");
+	int back = 0;
 
-	snprintf(path, sizeof(path), "%s/settings", product.pins);
-	fd = bpf_obj_get(path);
-	REQUIRE(fd >= 0, "%s: %s", path, strerror(errno));
 	/* As bpf/learn.h does, but for what a write of the daemon's at the same moment may undo. */
 	do {
 		REQUIRE(!bpf_map_lookup_elem(fd, &zero, &set));

@@ -13,6 +13,8 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 
+#include <bpf/bpf.h>
+
 enum {
 	INSTANCES_MAX = 64,
 };
@@ -104,6 +106,17 @@ long long counter(const struct product *product, const char *name)
 	EXPECT(value, "no counter is called %s", name);
 	json_decref(top);
 	return number;
+}
+
+int product_pin(const struct product *product, const char *map)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", product->pins, map);
+	fd = bpf_obj_get(path);
+	REQUIRE(fd >= 0, "%s: %s", path, strerror(errno));
+	return fd;
 }
 
 void product_admit(const struct product *product, const char *address, int port)

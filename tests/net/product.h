@@ -40,6 +40,9 @@ long long counter(const struct product *product, const char *name);
 /* All counters whose name begins so. */
 long long counters(const struct product *product, const char *prefix);
 
+/* One of its pinned maps; to be closed. */
+int product_pin(const struct product *product, const char *map);
+
 /* Connects until SYNs to the address and port are answered by the driver. */
 void product_admit(const struct product *product, const char *address, int port);
 
